@@ -1,0 +1,89 @@
+"""Group commit: all events of one loop tick go to the journal in one write, then are answered."""
+
+import asyncio
+import contextlib
+from typing import Literal
+
+from collector.journal import Journal
+
+Sync = Literal["interval", "always", "never"]
+
+
+class GroupCommit:
+    """Records events in the journal from the event loop.
+
+    `sync` says when written events survive a power loss: after at most `sync_seconds` (interval),
+    before they are answered (always), or whenever the kernel likes (never). A killed process
+    loses nothing in any case.
+    """
+
+    def __init__(self, journal: Journal, sync: Sync, sync_seconds: float) -> None:
+        self.journal = journal
+        self.sync_failures = 0
+        self._sync: Sync = sync
+        self._sync_seconds = sync_seconds
+        self._bodies: list[bytes] = []
+        self._group: asyncio.Future[bool] | None = None
+        self._syncing = asyncio.Lock()
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def record(self, body: bytes) -> asyncio.Future[bool]:
+        """Queue an event. The future tells, in the next tick, whether it is in the journal.
+
+        The future is shared by all events of the tick: shield it from cancellation.
+        """
+        loop = asyncio.get_running_loop()
+        if self._group is None:
+            self._group = loop.create_future()
+            loop.call_soon(self._commit)
+        self._bodies.append(body)
+        return self._group
+
+    def _commit(self) -> None:
+        group, bodies = self._group, self._bodies
+        self._group, self._bodies = None, []
+        if group is None:
+            return
+        stored = self.journal.append(bodies)
+        if self._sync == "always" and stored:
+            task = asyncio.get_running_loop().create_task(self._answer_synced(group))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+        elif not group.done():
+            group.set_result(stored)
+
+    async def _answer_synced(self, group: asyncio.Future[bool]) -> None:
+        stored = await self._fdatasync()
+        if not group.done():
+            group.set_result(stored)
+
+    async def _fdatasync(self) -> bool:
+        async with self._syncing:
+            try:
+                await asyncio.to_thread(self.journal.sync)
+            except OSError:
+                self.sync_failures += 1
+                return False
+            return True
+
+    async def run(self) -> None:
+        """Sync and maintain the journal until cancelled."""
+        step = min(self._sync_seconds, 1.0)
+        since_maintained = 0.0
+        while True:
+            await asyncio.sleep(step)
+            if self._sync != "never":
+                await self._fdatasync()
+            since_maintained += step
+            if since_maintained >= 1.0:
+                since_maintained = 0.0
+                with contextlib.suppress(OSError):
+                    self.journal.maintain()
+
+    async def close(self) -> None:
+        """Write what is queued, sync, and seal the journal."""
+        self._commit()
+        if self._tasks:
+            await asyncio.wait(self._tasks)
+        async with self._syncing:
+            await asyncio.to_thread(self.journal.close)

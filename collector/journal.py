@@ -1,0 +1,186 @@
+"""Writing a journal: one process, one journal, one `write` for a group of events.
+
+The seqs of events that could not be written are used up, not given again: a gap in the store is
+then a loss that anyone can see, and no seq ever names two events.
+"""
+
+import contextlib
+import errno
+import fcntl
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Final, Literal
+
+from schemas import event
+from schemas.files import sync_directory
+from schemas.journal import directory, frame
+
+Loss = Literal["cap", "full", "io", "closed"]
+LOSSES: Final[tuple[Loss, ...]] = ("cap", "full", "io", "closed")
+_FULL: Final = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_BLOCK_LIMIT: Final = frame.MAX_BLOCK - event.MAX_LINE
+
+
+class Journal:
+    """The journal of this process. Not thread-safe, but for `sync`."""
+
+    def __init__(
+        self,
+        root: Path,
+        journal_id: str,
+        clock: Callable[[], float],
+        *,
+        segment_bytes: int = 64 << 20,
+        segment_seconds: float = 3600.0,
+        max_bytes: int = 8 << 30,
+    ) -> None:
+        """Make and lock the journal `journal_id` under `root`.
+
+        `max_bytes` bounds all journals under the root together; `clock` gives Unix seconds.
+        """
+        self.id = journal_id
+        self.path = root / journal_id
+        self.next_seq = 1
+        self.written = 0
+        self.lost: dict[Loss, int] = dict.fromkeys(LOSSES, 0)
+        self.trouble: Loss | None = None
+        self._root = root
+        self._clock = clock
+        self._segment_bytes = segment_bytes
+        self._segment_seconds = segment_seconds
+        self._max_bytes = max_bytes
+        self._fd = -1
+        self._size = 0
+        self._opened_at = 0.0
+        self._unsynced: list[int] = []  # descriptors of segments that were left
+        self._dirty = False
+        self._lock = self._create()
+        self.used = directory.used_bytes(root)
+
+    def _create(self) -> int:
+        """Locked before it is seen under its name, or a reader would take it for sealed."""
+        draft = self._root / f".{self.id}"
+        draft.mkdir(parents=True)
+        lock = os.open(draft / directory.LOCK, os.O_RDWR | os.O_CREAT, 0o640)
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        draft.rename(self.path)
+        sync_directory(self._root)
+        return lock
+
+    def append(self, bodies: Sequence[bytes]) -> bool:
+        """Write events, all or none of a block; false if any was lost (counted in `lost`)."""
+        whole = True
+        at = 0
+        while at < len(bodies):
+            size, end = len(bodies[at]), at + 1
+            while end < len(bodies) and size + len(bodies[end]) + 80 * (end - at) < _BLOCK_LIMIT:
+                size += len(bodies[end])
+                end += 1
+            whole = self._append_block(bodies[at:end]) and whole
+            at = end
+        return whole
+
+    def _append_block(self, bodies: Sequence[bytes]) -> bool:
+        first = self.next_seq
+        self.next_seq += len(bodies)
+        data = frame.encode(first, len(bodies), event.block(self.id, first, bodies))
+        loss = self._write(data, first)
+        if loss is None:
+            self.written += len(bodies)
+        else:
+            self.lost[loss] += len(bodies)
+        self.trouble = loss
+        return loss is None
+
+    def _write(self, data: bytes, first_seq: int) -> Loss | None:
+        if self._lock < 0:
+            return "closed"
+        if self.used + len(data) > self._max_bytes:
+            return "cap"
+        try:
+            if self._fd < 0 or self._due(len(data)):
+                self._roll(first_seq)
+            done = os.write(self._fd, data)
+        except OSError as error:
+            self._abandon()
+            return "full" if error.errno in _FULL else "io"
+        if done < len(data):  # a full disk takes what fits
+            self._abandon()
+            return "full"
+        self._size += done
+        self.used += done
+        self._dirty = True
+        return None
+
+    def _due(self, coming: int) -> bool:
+        old = self._clock() - self._opened_at >= self._segment_seconds
+        return self._size > 0 and (self._size + coming > self._segment_bytes or old)
+
+    def _roll(self, first_seq: int) -> None:
+        path = self.path / directory.segment_name(first_seq)
+        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_EXCL, 0o640)
+        self._leave()
+        self._fd, self._size, self._opened_at = fd, 0, self._clock()
+
+    def _leave(self) -> None:
+        if self._fd >= 0:
+            self._unsynced.append(self._fd)
+            self._fd = -1
+            self._dirty = True
+
+    def _abandon(self) -> None:
+        """Cut off what a failed write left; where that fails too, leave the segment as it is."""
+        if self._fd < 0:
+            return
+        try:
+            os.ftruncate(self._fd, self._size)
+        except OSError:
+            self._leave()
+
+    def maintain(self) -> None:
+        """Once a second or so: see what others took of the space, leave a segment that is old, so
+        that it can expire, and after a failure try whether writing works again.
+        """
+        self.used = directory.used_bytes(self._root)
+        if self._fd >= 0 and self._due(0):
+            self._leave()
+        if self.trouble is not None:
+            self.trouble = self._write(frame.encode(self.next_seq, 0, b""), self.next_seq)
+
+    def sync(self) -> None:
+        """Make everything written so far durable. May run in a thread beside `append`.
+
+        On failure the segment is left for good (its pages may be lost) and OSError raised.
+        """
+        if not self._dirty:
+            return
+        self._dirty = False
+        left, self._unsynced = self._unsynced, []
+        current = self._fd
+        failed: OSError | None = None
+        for fd in [*left, *([current] if current >= 0 else [])]:
+            try:
+                os.fdatasync(fd)
+            except OSError as error:
+                failed = error
+            if fd != current:
+                os.close(fd)
+        sync_directory(self.path)
+        if failed:
+            if current == self._fd:
+                self._leave()
+            self.trouble = "io"
+            raise failed
+
+    def close(self) -> None:
+        """Sync and seal. A journal without events leaves nothing behind."""
+        if self._lock < 0:
+            return
+        self._leave()
+        with contextlib.suppress(OSError):
+            self.sync()
+        if not self.written:
+            directory.remove(self.path)
+        os.close(self._lock)
+        self._lock = -1

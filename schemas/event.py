@@ -1,0 +1,97 @@
+"""The event: one line of NDJSON, named by (journal, seq).
+
+Every line holds all fields below. Strings are bounded in bytes, valid UTF-8 and "" when unknown;
+`ts` is Unix time in milliseconds, `sent_at` in seconds (0: unknown). The line is what the journal
+keeps, what a Kafka record holds (one after another), and what ClickHouse parses.
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import Final, Literal
+
+import orjson
+
+Kind = Literal["sent", "open", "click", "cancelled"]
+KINDS: Final = ("sent", "open", "click", "cancelled")
+
+#: The longest value kept of each text field, in bytes before replacement of what is not UTF-8.
+BOUNDS: Final[Mapping[str, int]] = {
+    "campaign": 255,
+    "send": 255,
+    "recipient": 255,
+    "message_id": 255,
+    "link": 2048,
+    "method": 16,
+    "address": 45,
+    "user_agent": 512,
+    "accept_language": 64,
+    "referer": 512,
+    "prefetch": 64,
+    "key_id": 6,
+}
+
+#: No encoded line is longer: the bounds above, each byte escaped as \u00xx at worst, and the rest.
+MAX_LINE: Final = 32 * 1024
+
+
+def clean(value: str, limit: int) -> str:
+    """The first `limit` bytes of a text as valid UTF-8.
+
+    aiohttp gives undecodable header bytes as surrogates (PEP 383); they become U+FFFD.
+    """
+    if value.isascii():
+        return value[:limit]
+    raw = value.encode("utf-8", "surrogatepass" if _wide(value) else "surrogateescape")
+    return raw[:limit].decode("utf-8", "replace")
+
+
+def _wide(value: str) -> bool:
+    """Whether a text holds surrogates that PEP 383 never makes."""
+    return any(0xD800 <= ord(c) <= 0xDFFF and not 0xDC80 <= ord(c) <= 0xDCFF for c in value)
+
+
+def event(
+    ts: int,
+    kind: Kind,
+    *,
+    campaign: str,
+    send: str,
+    recipient: str,
+    key_id: str,
+    sent_at: int = 0,
+    message_id: str = "",
+    link: str = "",
+    method: str = "",
+    address: str = "",
+    user_agent: str = "",
+    accept_language: str = "",
+    referer: str = "",
+    prefetch: str = "",
+) -> bytes:
+    """The body of an event: its JSON object without an identity, which the journal adds."""
+    return orjson.dumps(
+        {
+            "ts": ts,
+            "kind": kind,
+            "campaign": clean(campaign, 255),
+            "send": clean(send, 255),
+            "recipient": clean(recipient, 255),
+            "message_id": clean(message_id, 255),
+            "sent_at": sent_at,
+            "link": clean(link, 2048),
+            "method": clean(method, 16),
+            "address": clean(address, 45),
+            "user_agent": clean(user_agent, 512),
+            "accept_language": clean(accept_language, 64),
+            "referer": clean(referer, 512),
+            "prefetch": clean(prefetch, 64),
+            "key_id": key_id,
+        }
+    )
+
+
+def block(journal: str, first_seq: int, bodies: Iterable[bytes]) -> bytes:
+    """Bodies as a block of lines, named (journal, first_seq), (journal, first_seq + 1), …"""
+    head = b'{"journal":"%s","seq":%%d,' % journal.encode()
+    lines = [head % (first_seq + i) + body[1:] for i, body in enumerate(bodies)]
+    lines.append(b"")
+    return b"\n".join(lines)

@@ -1,0 +1,150 @@
+"""Journals on disk: their names, which of them are sealed, their positions, and when they go."""
+
+import fcntl
+import itertools
+import os
+import zlib
+from pathlib import Path
+from typing import Final
+
+from schemas.journal.frame import Frame, scan
+
+LOCK: Final = "lock"
+POSITION: Final = "position"
+QUARANTINE: Final = "quarantine"
+ID_LENGTH: Final = 28
+
+
+def journal_id(now_ms: int, random: bytes) -> str:
+    """A journal's name: 12 hex digits of Unix milliseconds, then 8 random bytes; sorts by time."""
+    return f"{now_ms:012x}{random[:8].hex()}"
+
+
+def is_journal_id(name: str) -> bool:
+    """Whether a directory's name is a journal's."""
+    return len(name) == ID_LENGTH and not set(name) - set("0123456789abcdef")
+
+
+def journals(root: Path) -> list[Path]:
+    """The journals under a root, oldest first."""
+    try:
+        names = sorted(entry.name for entry in os.scandir(root) if is_journal_id(entry.name))
+    except FileNotFoundError:
+        return []
+    return [root / name for name in names]
+
+
+def is_sealed(journal: Path) -> bool:
+    """Whether no process writes this journal any more (and so none ever will)."""
+    try:
+        descriptor = os.open(journal / LOCK, os.O_RDONLY)
+    except FileNotFoundError:
+        return True
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    finally:
+        os.close(descriptor)
+    return True
+
+
+def segment_name(first_seq: int) -> str:
+    """The file name of the segment that starts with a seq."""
+    return f"{first_seq:020d}.seg"
+
+
+def segments(journal: Path) -> list[tuple[int, Path]]:
+    """(first seq, path) of a journal's segments in order."""
+    found = []
+    try:
+        for entry in os.scandir(journal):
+            stem, _, suffix = entry.name.partition(".")
+            if suffix == "seg" and stem.isdigit():
+                found.append((int(stem), journal / entry.name))
+    except FileNotFoundError:
+        return []
+    return sorted(found)
+
+
+def read_position(journal: Path) -> int:
+    """The next seq to ship; 1 if the file is missing or damaged, for repeating is harmless."""
+    try:
+        number, _, crc = (journal / POSITION).read_bytes().partition(b" ")
+    except OSError:
+        return 1
+    valid = number.isdigit() and crc.strip() == b"%08x" % zlib.crc32(number)
+    return int(number) if valid else 1
+
+
+def write_position(journal: Path, next_seq: int) -> None:
+    """Replace the position as a whole. A journal that is gone needs none."""
+    number = b"%d" % next_seq
+    draft = journal / f".{POSITION}"
+    try:
+        draft.write_bytes(b"%b %08x\n" % (number, zlib.crc32(number)))
+        draft.replace(journal / POSITION)
+    except FileNotFoundError:
+        return
+
+
+def used_bytes(root: Path) -> int:
+    """What all segments under a root take on disk, in bytes."""
+    total = 0
+    for journal in journals(root):
+        for _, path in segments(journal):
+            try:
+                total += path.stat().st_size
+            except FileNotFoundError:
+                continue
+    return total
+
+
+def expire(root: Path, now: float, keep_seconds: float) -> int:
+    """Delete segments that are shipped and older than `keep_seconds`, and empty sealed journals.
+
+    Returns how many segments went. Only the process that moves the positions calls this.
+    """
+    removed = 0
+    for journal in journals(root):
+        sealed = is_sealed(journal)
+        for path in _shipped(journal, sealed, now - keep_seconds):
+            path.unlink()
+            removed += 1
+        if sealed and not segments(journal) and _older(journal, now - keep_seconds):
+            remove(journal)
+    return removed
+
+
+def _shipped(journal: Path, sealed: bool, before: float) -> list[Path]:
+    """Old segments wholly behind the position. Of a live journal the last one always stays."""
+    position = read_position(journal)
+    files = segments(journal)
+    gone = [
+        path
+        for (_, path), (following, _) in itertools.pairwise(files)
+        if following <= position and _older(path, before)
+    ]
+    if files and sealed and _older(files[-1][1], before) and _end_of(files[-1][1]) <= position:
+        gone.append(files[-1][1])
+    return gone
+
+
+def _end_of(segment: Path) -> int:
+    """The seq after a sealed segment's last whole frame."""
+    frames = scan(segment.read_bytes(), complete=True)
+    return max((item.next_seq for item in frames if isinstance(item, Frame)), default=0)
+
+
+def _older(path: Path, before: float) -> bool:
+    return path.stat().st_mtime < before
+
+
+def remove(journal: Path) -> None:
+    """Delete a sealed journal without segments; what else lies in it keeps it alive."""
+    for name in (POSITION, f".{POSITION}", LOCK):
+        (journal / name).unlink(missing_ok=True)
+    try:
+        journal.rmdir()
+    except OSError:
+        return

@@ -1,0 +1,113 @@
+"""Reading a journal from a position on, while it is written or after."""
+
+import os
+from pathlib import Path
+from typing import Final, Protocol
+
+from schemas.journal.directory import QUARANTINE, is_sealed, segments
+from schemas.journal.frame import HEAD_BYTES, MAX_BLOCK, Damage, Frame, scan
+
+#: What is read of a segment at a time; more than the longest frame, so that one always fits.
+CHUNK: Final = 4 * 1024 * 1024
+assert CHUNK > 2 * (HEAD_BYTES + MAX_BLOCK)
+
+
+class OnDamage(Protocol):
+    """Called with the journal, how many bytes were no frame, and where they were set aside."""
+
+    def __call__(self, journal: Path, size: int, kept: Path) -> None: ...
+
+
+class Reader:
+    """Gives the whole frames of one journal in order, each once, from `next_seq` on.
+
+    `next_seq` moves with what was given. `finished` becomes true when the journal is sealed and
+    everything in it has been given: then nothing will ever follow.
+    """
+
+    def __init__(self, journal: Path, next_seq: int, on_damage: OnDamage) -> None:
+        self.journal = journal
+        self.next_seq = next_seq
+        self.finished = False
+        self._on_damage = on_damage
+        self._segment: int | None = None  # first seq of the segment being read
+        self._path = journal
+        self._at = 0
+
+    def read(self, max_bytes: int) -> list[Frame]:
+        """The next frames, at most about `max_bytes` of them; empty if there is nothing new."""
+        frames: list[Frame] = []
+        size = 0
+        while size < max_bytes and not self.finished:
+            # Sealed is asked first: what was written before the writer went is then seen.
+            sealed = is_sealed(self.journal)
+            found = self._read_chunk(sealed)
+            if found is None:
+                if not self._advance(sealed):
+                    break
+                continue
+            frames.extend(found)
+            size += sum(len(frame.block) for frame in found)
+        return frames
+
+    def _advance(self, sealed: bool) -> bool:
+        """Go to the next segment; false if there is none (yet)."""
+        files = segments(self.journal)
+        if self._segment is None:
+            behind = [i for i, (first, _) in enumerate(files) if first <= self.next_seq]
+            following = files[behind[-1] if behind else 0 :]
+        else:
+            following = [(first, path) for first, path in files if first > self._segment]
+        if not following:
+            self.finished = sealed
+            return False
+        self._segment, self._path = following[0]
+        self._at = 0
+        return True
+
+    def _read_chunk(self, sealed: bool) -> list[Frame] | None:
+        """Frames of the current segment; None at its end, if nothing new can come in it now."""
+        if self._segment is None:
+            return None
+        # Only the writer's last segment may still grow. Asked before reading: what is read of a
+        # segment that has a successor is then all of it.
+        growing = not sealed and self._segment == max(
+            (n for n, _ in segments(self.journal)), default=0
+        )
+        data = self._bytes()
+        at_end = len(data) < CHUNK
+        frames: list[Frame] = []
+        taken = 0
+        for item in scan(data, complete=at_end and not growing):
+            if isinstance(item, Damage):
+                self._set_aside(item)
+                taken = item.start + len(item.data)
+                continue
+            taken = item.end
+            if item.events and item.next_seq > self.next_seq:
+                frames.append(item)
+                self.next_seq = item.next_seq
+        if not taken and not at_end:
+            taken = self._skip_hopeless(data)
+        self._at += taken
+        return frames if taken else None
+
+    def _skip_hopeless(self, data: bytes) -> int:
+        """Set aside a whole chunk without a frame, but for what may be a frame's beginning."""
+        size = len(data) - HEAD_BYTES - MAX_BLOCK
+        self._set_aside(Damage(0, data[:size]))
+        return size
+
+    def _bytes(self) -> bytes:
+        try:
+            with self._path.open("rb", buffering=0) as file:
+                return os.pread(file.fileno(), CHUNK, self._at)
+        except FileNotFoundError:  # deleted under a reader that starts over
+            return b""
+
+    def _set_aside(self, damage: Damage) -> None:
+        folder = self.journal.parent.parent / QUARANTINE
+        folder.mkdir(exist_ok=True)
+        kept = folder / f"{self.journal.name}-{self._path.stem}-{self._at + damage.start}.bin"
+        kept.write_bytes(damage.data)
+        self._on_damage(self.journal, len(damage.data), kept)

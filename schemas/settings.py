@@ -1,0 +1,80 @@
+"""How a side's settings are declared once and read once.
+
+A side declares a frozen `Settings` struct: a field is a setting, its default the default, its
+`Meta(description=…)` the help, its constraints the validation. `load` takes command-line options
+first, then `HELIOGRAPH_<FIELD>` variables, then defaults. Only entry points call it.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+
+PREFIX = "HELIOGRAPH_"
+
+
+class SettingsError(Exception):
+    """A setting has an unusable value; the message names the variable and the reason."""
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """Base of every side's settings: immutable, typed, complete at start."""
+
+    def __post_init__(self) -> None:
+        self.check()
+
+    def check(self) -> None:
+        """Raise ValueError where fields contradict each other."""
+
+
+S = TypeVar("S", bound=Settings)
+
+
+def _decode(kind: type, value: Any) -> Any:
+    if kind is Path:
+        return Path(value).expanduser()
+    raise NotImplementedError(f"no setting can be a {kind}")
+
+
+def encode(settings: Settings) -> bytes:
+    """One JSON line, as a parent hands its settings to a child."""
+    return msgspec.json.encode(settings, enc_hook=str) + b"\n"
+
+
+def decode(kind: type[S], line: bytes) -> S:
+    """The inverse of `encode`."""
+    return msgspec.json.decode(line, type=kind, dec_hook=_decode)
+
+
+def variable(field: str) -> str:
+    """The environment variable of a field."""
+    return PREFIX + field.upper()
+
+
+def _is_tuple(field: Any) -> bool:
+    return getattr(field.type, "__origin__", None) is tuple
+
+
+def load(kind: type[S], env: Mapping[str, str], options: Mapping[str, Any] | None = None) -> S:
+    """Settings from options over environment over defaults; raises `SettingsError`."""
+    raw: dict[str, Any] = {}
+    for field in msgspec.structs.fields(kind):
+        value = (options or {}).get(field.name)
+        if value is None:
+            value = env.get(variable(field.name))
+        if value is None or value == "":
+            continue
+        if _is_tuple(field) and isinstance(value, str):
+            value = [part.strip() for part in value.split(",") if part.strip()]
+        raw[field.name] = str(value) if isinstance(value, Path) else value
+    try:
+        return msgspec.convert(raw, kind, strict=False, dec_hook=_decode)
+    except msgspec.ValidationError as error:
+        raise SettingsError(_explain(str(error))) from None
+
+
+def _explain(message: str) -> str:
+    """Name the variable in msgspec's `… - at `$.field`` message."""
+    text, _, place = message.partition(" - at `$.")
+    return f"{variable(place.rstrip('`'))}: {text}" if place else text

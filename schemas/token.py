@@ -1,0 +1,169 @@
+"""The token: what a pixel's or a link's URL seals. Format 1, documented in docs/token.md.
+
+    text    = base64url(key id, 3 bytes) base64url(seal)        both without padding
+    seal    = AES-SIV (RFC 5297) of the payload under the key's 64 bytes, with one string of
+              associated data: "heliograph/1/open" or "heliograph/1/click"; 16 bytes of tag first
+    payload = version and consent mode (1 byte: 0x10 | mode)
+              sent_at in Unix seconds, 0 if unknown (4 bytes, big-endian)
+              campaign, send, recipient, each a length byte and that many bytes of UTF-8
+              the target URL in UTF-8, to the end (clicks only)
+
+An empty `send` stands for the campaign's name. AES-SIV is deterministic: the same content under
+the same key is the same token, so minting twice gives one URL. The purpose is authenticated, so
+a pixel's token is no link's.
+"""
+
+import binascii
+import re
+from enum import IntEnum
+from typing import Final, Literal, NamedTuple
+from urllib.parse import urlsplit
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESSIV
+
+Purpose = Literal["open", "click"]
+Reason = Literal["malformed", "unknown_key", "forged", "content"]
+
+KEY_BYTES: Final = 64
+MAX_TEXT: Final = 4096
+MAX_NAME: Final = 255
+MAX_LINK: Final = 2048
+_DATA: Final = {"open": [b"heliograph/1/open"], "click": [b"heliograph/1/click"]}
+_TEXT: Final = re.compile(r"[A-Za-z0-9_-]{28,4096}")
+_TO_STANDARD: Final = bytes.maketrans(b"-_", b"+/")
+_TO_URL: Final = bytes.maketrans(b"+/", b"-_")
+_VERSION: Final = 0x10
+
+
+class Mode(IntEnum):
+    """What the recipient, the campaign and the settings together allow to be kept."""
+
+    OFF = 0
+    ANONYMOUS = 1
+    PSEUDONYMOUS = 2
+    FULL = 3
+
+
+class Sealed(NamedTuple):
+    """What a token says: names in Unicode, `sent_at` in Unix seconds."""
+
+    campaign: str
+    send: str
+    recipient: str
+    sent_at: int = 0
+    mode: Mode = Mode.FULL
+    link: str = ""
+
+
+class TokenError(ValueError):
+    """A text is no token of ours; `reason` is the label it is counted under."""
+
+    def __init__(self, reason: Reason) -> None:
+        super().__init__(reason)
+        self.reason: Reason = reason
+
+
+def check_link(link: str) -> None:
+    """Raise ValueError unless the URL may be redirected to: absolute http(s), one plain line."""
+    if len(link.encode("utf-8", "surrogatepass")) > MAX_LINK:
+        raise ValueError(f"a link is longer than {MAX_LINK} bytes")
+    if not re.fullmatch(r"[!-\[\]-~]+", link):
+        raise ValueError("a link holds spaces, backslashes, control or non-ASCII characters")
+    parts = urlsplit(link)
+    if parts.scheme not in ("http", "https") or not parts.hostname or "@" in parts.netloc:
+        raise ValueError("a link must be an absolute http or https URL without a user name")
+    _ = parts.port
+
+
+def _name(value: str, what: str) -> bytes:
+    raw = value.encode()
+    if len(raw) > MAX_NAME:
+        raise ValueError(f"{what} is longer than {MAX_NAME} bytes")
+    return bytes([len(raw)]) + raw
+
+
+def pack(purpose: Purpose, sealed: Sealed) -> bytes:
+    """The payload of a token; raises ValueError naming what does not fit."""
+    if not sealed.campaign:
+        raise ValueError("campaign is empty")
+    if not 0 <= sealed.sent_at < 1 << 32:
+        raise ValueError("sent_at is not between 1970 and 2106")
+    if purpose == "click":
+        check_link(sealed.link)
+    elif sealed.link:
+        raise ValueError("a pixel has no link")
+    return b"".join(
+        (
+            bytes([_VERSION | sealed.mode]),
+            sealed.sent_at.to_bytes(4, "big"),
+            _name(sealed.campaign, "campaign"),
+            _name("" if sealed.send == sealed.campaign else sealed.send, "send"),
+            _name(sealed.recipient, "recipient"),
+            sealed.link.encode(),
+        )
+    )
+
+
+def unpack(purpose: Purpose, payload: bytes) -> Sealed:
+    """The inverse of `pack`; raises TokenError("content") on anything `pack` would not write."""
+    try:
+        if payload[0] & 0xF0 != _VERSION:
+            raise TokenError("content")
+        mode = Mode(payload[0] & 0x0F)
+        sent_at = int.from_bytes(payload[1:5], "big")
+        names, at = [], 5
+        for _ in range(3):
+            end = at + 1 + payload[at]
+            if end > len(payload):
+                raise TokenError("content")
+            names.append(payload[at + 1 : end].decode())
+            at = end
+        link = payload[at:].decode()
+        if purpose == "click":
+            check_link(link)
+    except (IndexError, ValueError):
+        raise TokenError("content") from None
+    campaign, send, recipient = names
+    if not campaign or (purpose == "open" and link):
+        raise TokenError("content")
+    return Sealed(campaign, send or campaign, recipient, sent_at, mode, link)
+
+
+def encode64(raw: bytes) -> str:
+    """Unpadded base64url (RFC 4648, section 5)."""
+    return binascii.b2a_base64(raw, newline=False).translate(_TO_URL).rstrip(b"=").decode()
+
+
+def decode64(text: str) -> bytes:
+    """The inverse of `encode64`; TokenError("malformed") on every text it would not write."""
+    raw = text.encode().translate(_TO_STANDARD)
+    try:
+        value = binascii.a2b_base64(raw + b"=" * (-len(raw) % 4), strict_mode=True)
+    except binascii.Error:
+        raise TokenError("malformed") from None
+    if encode64(value) != text:
+        raise TokenError("malformed")
+    return value
+
+
+def seal(cipher: AESSIV, key_id: bytes, purpose: Purpose, sealed: Sealed) -> str:
+    """A token's text; raises ValueError where the content does not fit."""
+    text = encode64(key_id) + encode64(cipher.encrypt(pack(purpose, sealed), _DATA[purpose]))
+    if len(text) > MAX_TEXT:
+        raise ValueError("the names and the link together are too long for a token")
+    return text
+
+
+def well_formed(text: str) -> bool:
+    """Whether a text has a token's alphabet and length: the check before any decoding."""
+    return _TEXT.fullmatch(text) is not None
+
+
+def unseal(cipher: AESSIV, purpose: Purpose, text: str) -> Sealed:
+    """What a well-formed token says; raises TokenError."""
+    try:
+        payload = cipher.decrypt(decode64(text[4:]), _DATA[purpose])
+    except (InvalidTag, ValueError) as error:
+        raise error if isinstance(error, TokenError) else TokenError("forged") from None
+    return unpack(purpose, payload)
