@@ -1,0 +1,135 @@
+"""Minting: one send becomes the URLs to embed in a mail and the event that records it.
+
+Needs neither aiohttp, aiokafka nor chDB: `POST /v1/sends`, `heliograph mint` and the Python call
+inside an application are all this.
+"""
+
+import re
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from html import escape
+from typing import Final, NamedTuple
+from urllib.parse import quote
+
+import idna
+import msgspec
+
+from collector.clock import event_time
+from schemas import event
+from schemas.keyring import Keyring
+from schemas.token import Sealed
+
+_ADDRESS: Final = re.compile(r"[^\s@]@[^\s@]")
+_HTML: Final = '<img src="{}" width="1" height="1" alt="" style="display:block;border:0">'
+
+
+class SendRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What is known of one mail to one recipient. (campaign, send, recipient) names it.
+
+    `send` tells one sending of a campaign from another; empty, it is the campaign's name.
+    `sent_at` is ISO 8601 (UTC unless it says otherwise) or Unix seconds, now by default; `links`
+    maps a name of the caller's to a target URL; `cancelled` takes the send back instead.
+    `hash_recipient` seals a keyed hash in place of `recipient`; without it, what looks like an
+    e-mail address is refused unless `allow_address`.
+    """
+
+    campaign: str
+    recipient: str
+    send: str = ""
+    sent_at: int | float | str | None = None
+    message_id: str = ""
+    links: dict[str, str] = {}
+    cancelled: bool = False
+    hash_recipient: bool = False
+    allow_address: bool = False
+
+
+class Minted(NamedTuple):
+    """The URLs of one send, its recipient as sealed, and the body of the event that records it.
+
+    The URLs may be used once the body is in a journal or has been answered for.
+    """
+
+    recipient: str
+    pixel_url: str
+    pixel_html: str
+    links: Mapping[str, str]
+    body: bytes
+
+
+class Mint:
+    """Seals sends under the minting key of a ring, into URLs under `public_url`."""
+
+    def __init__(self, keyring: Keyring, public_url: str, clock: Callable[[], float]) -> None:
+        """`public_url` is absolute, with or without a path prefix; `clock` gives Unix seconds."""
+        self._keyring = keyring
+        self._base = public_url.rstrip("/")
+        self._clock = clock
+
+    def send(self, request: SendRequest) -> Minted:
+        """Mint one send; raises ValueError with a reason fit for the one who asked."""
+        now = self._clock()
+        sent_at = int(now) if request.sent_at is None else unix_seconds(request.sent_at)
+        if not request.campaign:
+            raise ValueError("campaign is empty")
+        if len(request.message_id.encode()) > event.BOUNDS["message_id"]:
+            raise ValueError(f"message_id is longer than {event.BOUNDS['message_id']} bytes")
+        sealed = Sealed(
+            request.campaign, request.send or request.campaign, self._recipient(request), sent_at
+        )
+        pixel = f"{self._base}/o/{self._keyring.seal('open', sealed)}.gif"
+        links = {name: self._click(sealed, name, url) for name, url in request.links.items()}
+        body = event.event(
+            event_time(now, sent_at),
+            "cancelled" if request.cancelled else "sent",
+            campaign=sealed.campaign,
+            send=sealed.send,
+            recipient=sealed.recipient,
+            sent_at=sent_at,
+            message_id=request.message_id,
+            key_id=self._keyring.minting_id,
+        )
+        return Minted(sealed.recipient, pixel, _HTML.format(escape(pixel)), links, body)
+
+    def _recipient(self, request: SendRequest) -> str:
+        if not request.recipient.strip():
+            raise ValueError("recipient is empty")
+        if request.hash_recipient:
+            return self._keyring.hash_recipient(request.recipient)
+        if not request.allow_address and _ADDRESS.search(request.recipient):
+            raise ValueError("recipient looks like an e-mail address: hash it, use a key of your "
+                             "own, or allow addresses")  # fmt: skip
+        return request.recipient
+
+    def _click(self, sealed: Sealed, name: str, url: str) -> str:
+        try:
+            token = self._keyring.seal("click", sealed._replace(link=ascii_link(url)))
+        except ValueError as error:
+            raise ValueError(f"link {name!r}: {error}") from None
+        return f"{self._base}/c/{token}"
+
+
+def unix_seconds(moment: float | str) -> int:
+    """A point in time as whole Unix seconds; raises ValueError."""
+    if isinstance(moment, str):
+        try:
+            parsed = datetime.fromisoformat(moment.strip())
+        except ValueError:
+            raise ValueError("sent_at is neither ISO 8601 nor Unix seconds") from None
+        moment = (parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)).timestamp()
+    if not 0 < moment < 1 << 32:
+        raise ValueError("sent_at is not between 1970 and 2106")
+    return int(moment)
+
+
+def ascii_link(url: str) -> str:
+    """A URL with its non-ASCII characters percent-encoded, and its host in punycode (UTS 46)."""
+    if url.isascii():
+        return url
+    scheme, slashes, rest = url.partition("://")
+    authority = re.split(r"[/?#]", rest, maxsplit=1)[0]
+    host, colon, port = authority.partition(":")
+    if not host.isascii():
+        host = idna.encode(host, uts46=True).decode()
+    tail = re.sub(r"[^\0-\x7f]+", lambda found: quote(found[0]), rest[len(authority) :])
+    return f"{scheme}{slashes}{host}{colon}{port}{tail}"
