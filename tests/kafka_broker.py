@@ -65,6 +65,7 @@ class Broker:
     libs: Path
     port: int = field(default_factory=free_port)
     controller_port: int = field(default_factory=free_port)
+    extra: dict[str, str] = field(default_factory=dict)  # settings beside the template's
     process: subprocess.Popen[bytes] | None = None
     guard: subprocess.Popen[bytes] | None = None
 
@@ -137,11 +138,11 @@ class Broker:
         self.home.mkdir(parents=True, exist_ok=True)
         template = Template((TEMPLATES / "server.properties").read_text())
         draft = self.home / "server.properties.new"
-        draft.write_text(
-            template.substitute(
-                port=self.port, controller_port=self.controller_port, data=self.home / "data"
-            )
+        settings = template.substitute(
+            port=self.port, controller_port=self.controller_port, data=self.home / "data"
         )
+        extra = "".join(f"{name}={value}\n" for name, value in self.extra.items())
+        draft.write_text(settings + extra)
         # The leading zero keeps the id from starting with a dash, which would read as an option.
         cluster = base64.urlsafe_b64encode(b"\0" + uuid.uuid4().bytes[1:]).decode().rstrip("=")
         done = subprocess.run(
@@ -238,10 +239,11 @@ def _run_maven(into: Path) -> None:
         missing(f"Apache Kafka could not be fetched with Maven:\n{done.stdout[-2000:]}")
 
 
-def _running(home: Path) -> Iterator[Broker]:
+def running(home: Path, extra: dict[str, str] | None = None) -> Iterator[Broker]:
+    """A started broker, for a fixture to hand out with `yield from`."""
     if shutil.which("java") is None:
         missing("Apache Kafka needs Java 17 (Debian: apt-get install default-jre-headless)")
-    broker = Broker(home, fetch_libs())
+    broker = Broker(home, fetch_libs(), extra=extra or {})
     broker.start()
     try:
         yield broker
@@ -254,13 +256,13 @@ def _running(home: Path) -> Iterator[Broker]:
 @pytest.fixture(scope="session")
 def kafka_broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
     """The session's broker: make topics of your own, never stop it."""
-    yield from _running(tmp_path_factory.mktemp("kafka"))
+    yield from running(tmp_path_factory.mktemp("kafka"))
 
 
 @pytest.fixture
 def own_kafka_broker(tmp_path: Path) -> Iterator[Broker]:
     """A broker of the test's own, to be killed, suspended and restarted at will."""
-    yield from _running(tmp_path / "kafka")
+    yield from running(tmp_path / "kafka")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
