@@ -7,7 +7,7 @@ first, then `HELIOGRAPH_<FIELD>` variables, then defaults. Only entry points cal
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar, get_args, get_origin
 
 import msgspec
 
@@ -53,7 +53,10 @@ def variable(field: str) -> str:
 
 
 def _is_tuple(field: Any) -> bool:
-    return getattr(field.type, "__origin__", None) is tuple
+    kind = field.type
+    if get_origin(kind) is Annotated:
+        kind = get_args(kind)[0]
+    return get_origin(kind) is tuple
 
 
 def load(kind: type[S], env: Mapping[str, str], options: Mapping[str, Any] | None = None) -> S:

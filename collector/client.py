@@ -1,0 +1,69 @@
+"""The client's address: what the peer says of others is believed only from configured proxies."""
+
+import ipaddress
+from collections.abc import Iterable, Sequence
+from functools import lru_cache
+from typing import Final
+
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+_LONGEST: Final = 64  # of a textual address with brackets, port and zone
+
+
+@lru_cache(maxsize=4096)
+def parse(text: str) -> Address | None:
+    """An address from one hop's text: port, brackets, zone and IPv4-mapping removed."""
+    if len(text) > _LONGEST:
+        return None
+    text = text.strip(" \t")
+    if text.startswith("["):
+        host, bracket, port = text[1:].partition("]")
+        if not bracket or (port and not _is_port(port)):
+            return None
+        text = host
+    elif text.count(":") == 1:
+        text, _, port = text.partition(":")
+        if not _is_port(":" + port):
+            return None
+    try:
+        address = ipaddress.ip_address(text.partition("%")[0])
+    except ValueError:
+        return None
+    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
+    return mapped or address
+
+
+def _is_port(text: str) -> bool:
+    return text[:1] == ":" and text[1:].isascii() and text[1:].isdigit()
+
+
+class TrustedProxies:
+    """The networks whose X-Forwarded-For is believed."""
+
+    def __init__(self, networks: Iterable[str]) -> None:
+        self._networks = tuple(ipaddress.ip_network(text, strict=False) for text in networks)
+
+    def trusts(self, address: Address) -> bool:
+        """Whether an address is one of our proxies."""
+        return any(address in network for network in self._networks)
+
+    def client(self, peer: str, forwarded: Sequence[str]) -> str:
+        """The client's address as text, "" if even the peer has none.
+
+        `forwarded` are the X-Forwarded-For headers in order. Each proxy appends the address it
+        was asked from, so the rightmost hop that is not ours is the last one nobody could forge.
+        Where all hops are ours it is the first; where one is no address, it is the peer.
+        """
+        address = parse(peer)
+        if address is None:
+            return ""
+        if not forwarded or not self._networks or not self.trusts(address):
+            return str(address)
+        client = address
+        for text in reversed(",".join(forwarded).split(",")):
+            hop = parse(text)
+            if hop is None:
+                return str(address)
+            client = hop
+            if not self.trusts(hop):
+                break
+        return str(client)
