@@ -7,7 +7,6 @@
 import base64
 import fcntl
 import os
-import secrets
 import shutil
 import signal
 import socket
@@ -23,6 +22,7 @@ import pytest
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 
+from tests.ports import free_port
 from tests.services import missing
 
 TEMPLATES = Path(__file__).parent / "kafka"
@@ -37,24 +37,6 @@ def tail(path: Path, lines: int = 30) -> str:
     if not path.exists():
         return "(no log)"
     return "\n".join(path.read_text(errors="replace").splitlines()[-lines:])
-
-
-def free_port() -> int:
-    """A free loopback port below the ephemeral range.
-
-    While a broker is down its port must not be given to a client's outgoing connection: a
-    reconnecting client could even connect to itself.
-    """
-    for _ in range(100):
-        port = 20_000 + secrets.randbelow(12_000)
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-            return port
-    raise RuntimeError("no free port between 20000 and 32000")
 
 
 @dataclass
