@@ -156,7 +156,7 @@ class Journal:
         if not self._dirty:
             return
         self._dirty = False
-        left, self._unsynced = self._unsynced, []
+        left = [self._unsynced.pop() for _ in range(len(self._unsynced))]
         current = self._fd
         failed: OSError | None = None
         for fd in [*left, *([current] if current >= 0 else [])]:

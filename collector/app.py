@@ -1,0 +1,131 @@
+"""The edge's routes in aiohttp: pixels, links, sends."""
+
+import asyncio
+import re
+from collections.abc import Awaitable, Callable
+from typing import Final
+from urllib.parse import urlsplit
+
+from aiohttp import HttpVersion11, web
+
+from collector.beacon import PIXEL, PIXEL_HEADERS, PREFETCH_HEADERS, Beacon, Hit
+from collector.client import TrustedProxies
+from collector.metrics import EdgeMetrics
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+_HOST: Final = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._~!$&'()*+,;=%-]+)(?::[0-9]{0,5})?")
+_NO_STORE: Final = {"Cache-Control": "no-store"}
+
+
+class Edge:
+    """The handlers of pixels and links."""
+
+    def __init__(self, beacon: Beacon, proxies: TrustedProxies) -> None:
+        self._beacon = beacon
+        self._proxies = proxies
+
+    async def pixel(self, request: web.Request) -> web.Response:
+        """The same image to everyone; a usable token is recorded before it leaves."""
+        name = request.match_info["token"]
+        token = name[:-4] if name.endswith(".gif") else ""
+        stored = self._beacon.record("open", token, self._hit(request)).stored
+        if stored is not None:
+            await asyncio.shield(stored)
+        return web.Response(body=PIXEL, headers=PIXEL_HEADERS)
+
+    async def click(self, request: web.Request) -> web.Response:
+        """On to the sealed URL, as it was sealed; a plain page where there is none."""
+        token = request.match_info["token"]
+        link, stored = self._beacon.record("click", token, self._hit(request))
+        if stored is not None:
+            await asyncio.shield(stored)
+        if not link:
+            return plain(404, "This link does not work: it is incomplete or was withdrawn.")
+        headers = {"Location": link, "Referrer-Policy": "no-referrer", **_NO_STORE}
+        return web.Response(status=302, headers=headers)
+
+    def _hit(self, request: web.Request) -> Hit:
+        headers = request.headers
+        peer = request.transport.get_extra_info("peername") if request.transport else None
+        return Hit(
+            request.method,
+            self._proxies.client(peer[0] if peer else "", headers.getall("X-Forwarded-For", ())),
+            headers.get("User-Agent", ""),
+            headers.get("Accept-Language", ""),
+            headers.get("Referer", ""),
+            next((value for name in PREFETCH_HEADERS if (value := headers.get(name))), ""),
+        )
+
+
+def plain(status: int, text: str, *, close: bool = False) -> web.Response:
+    """A line of text that no cache keeps; `close` ends the connection, for its body is unread."""
+    answer = web.Response(status=status, text=text + "\n", headers=_NO_STORE)
+    if close:
+        answer.force_close()
+    return answer
+
+
+def make_app(
+    edge: Edge,
+    sends: Handler,
+    public_url: str,
+    metrics: EdgeMetrics,
+    draining: Callable[[], bool],
+) -> web.Application:
+    """The application: its routes stand at the root and under the path of `public_url`, for a
+    proxy may strip that or not. While `draining`, every answer ends its connection.
+    """
+    app = web.Application(middlewares=[_leave(draining), _checks(sends, metrics)])
+    for prefix in {"", urlsplit(public_url).path.rstrip("/")}:
+        app.router.add_get(prefix + "/o/{token:.*}", edge.pixel)
+        app.router.add_get(prefix + "/c/{token:.*}", edge.click)
+        app.router.add_post(prefix + "/v1/sends", sends)
+    app.on_response_prepare.append(_anonymous)
+    return app
+
+
+async def _anonymous(_: web.Request, answer: web.StreamResponse) -> None:
+    """A pixel has the bytes it is documented to have, and says nothing of its server."""
+    answer.headers.pop("Server", None)
+
+
+def _leave(draining: Callable[[], bool]) -> Callable[..., Awaitable[web.StreamResponse]]:
+    @web.middleware
+    async def leave(request: web.Request, handler: Handler) -> web.StreamResponse:
+        answer = await handler(request)
+        if draining():
+            answer.force_close()
+        return answer
+
+    return leave
+
+
+def _checks(sends: Handler, metrics: EdgeMetrics) -> Callable[..., Awaitable[web.StreamResponse]]:
+    @web.middleware
+    async def check(request: web.Request, handler: Handler) -> web.StreamResponse:
+        if not _good_host(request):
+            metrics.bad_requests.inc()
+            return plain(400, "The Host header is not valid.", close=True)
+        takes_body = request.match_info.handler == sends
+        if request.body_exists and not takes_body:
+            metrics.bad_requests.inc()
+            status = 413 if request.method in ("GET", "HEAD") else 405
+            return plain(status, "No body belongs here.", close=True)
+        try:
+            return await handler(request)
+        except web.HTTPMethodNotAllowed as error:
+            answer = plain(405, "This is not allowed here.")
+            answer.headers["Allow"] = ", ".join(sorted(error.allowed_methods))
+            return answer
+        except web.HTTPNotFound:
+            return plain(404, "There is nothing here.")
+
+    return check
+
+
+def _good_host(request: web.Request) -> bool:
+    hosts = request.headers.getall("Host", ())
+    if not hosts:
+        return request.version < HttpVersion11
+    return len(hosts) == 1 and _HOST.fullmatch(hosts[0]) is not None

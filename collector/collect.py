@@ -1,0 +1,145 @@
+"""The collector as a whole: sockets, workers, shipper, health, under one supervisor."""
+
+import asyncio
+import contextlib
+import logging
+import resource
+import socket
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import msgspec
+
+from collector import health, ring
+from collector.settings import CollectorSettings, host_port
+from collector.supervisor import Child, Supervisor, bind
+from schemas import keyring
+from schemas.keyring import KeyFileError
+from schemas.settings import encode
+
+log = logging.getLogger(__name__)
+
+_POLL_SECONDS: Final = 0.05
+
+
+class StartError(Exception):
+    """The collector cannot start here; the message says why and what to do."""
+
+
+@dataclass(frozen=True)
+class Running:
+    """A collector that is up: where it answers, what its URLs begin with, where its health is."""
+
+    port: int
+    public_url: str
+    health_url: str
+
+
+def announce(running: Running) -> None:
+    """Print where the collector answers."""
+    print(f"collecting at {running.public_url} (port {running.port}), health at "
+          f"{running.health_url}", flush=True)  # fmt: skip
+
+
+def check(settings: CollectorSettings) -> None:
+    """Raise StartError unless there is a key file and the journal is of its ring."""
+    try:
+        ring.claim(settings.journal, keyring.load(settings.key_file).ring_id)
+    except (KeyFileError, ring.RingError, OSError) as error:
+        raise StartError(str(error)) from None
+
+
+async def serve(
+    settings: CollectorSettings,
+    *,
+    extra: Sequence[Child] = (),
+    on_ready: Callable[[Running], None] = announce,
+) -> int:
+    """Collect until SIGTERM or SIGINT; 0 after an orderly drain, 1 if a child had to be killed.
+
+    Ships to Kafka where `settings.kafka` names brokers. `extra` children run under the same
+    supervisor. `on_ready` is called once, when everything is ready. Raises StartError.
+    """
+    check(settings)
+    _allow_many_connections()
+    with contextlib.ExitStack() as sockets:
+
+        def listen(host: str, port: int) -> socket.socket:
+            try:
+                return sockets.enter_context(bind(host, port))
+            except OSError as error:
+                raise StartError(error.strerror) from None
+
+        public = listen(settings.host, settings.port)
+        health_socket = listen(settings.health_host, settings.health_port)
+        port = public.getsockname()[1]
+        settings = msgspec.structs.replace(settings, public_url=settings.url(port))
+        children = [*_workers(settings, public, listen), *_shipper(settings, listen), *extra]
+        supervisor = Supervisor(children, settings.drain_seconds)
+        ports = {child.name: child.health_port for child in children if child.health_port}
+        panel = health.Panel(ports, lambda: supervisor.draining)
+        health_url = "http://" + host_port(*health_socket.getsockname()[:2])
+        running = Running(port, settings.public_url, health_url)
+        runner = await health.serve(health_socket, panel.state, panel.metrics)
+        waiting = asyncio.create_task(_when_ready(panel, lambda: on_ready(running)))
+        waiting.add_done_callback(lambda task: _end_on(task, supervisor))
+        try:
+            return await supervisor.run()
+        finally:
+            waiting.cancel()
+            await runner.cleanup()
+
+
+def _workers(
+    settings: CollectorSettings,
+    public: socket.socket,
+    listen: Callable[[str, int], socket.socket],
+) -> list[Child]:
+    line = encode(settings)
+    children = []
+    for number in range(settings.workers):
+        name, own = f"worker-{number}", listen("127.0.0.1", 0)
+        argv = ("collector.worker", name, str(public.fileno()), str(own.fileno()))
+        children.append(_child(name, argv, line, public, own, order=0))
+    return children
+
+
+def _shipper(
+    settings: CollectorSettings, listen: Callable[[str, int], socket.socket]
+) -> list[Child]:
+    """Drained after the workers, so that what they wrote last is shipped too."""
+    if not settings.kafka:
+        return []
+    own = listen("127.0.0.1", 0)
+    argv = ("collector.shipper", str(own.fileno()))
+    return [_child("shipper", argv, encode(settings), own, order=1)]
+
+
+def _child(
+    name: str, module: tuple[str, ...], settings: bytes, *sockets: socket.socket, order: int
+) -> Child:
+    own_port = sockets[-1].getsockname()[1]
+    argv = (sys.executable, "-m", *module)
+    return Child(name, argv, settings, sockets, order=order, health_port=own_port)
+
+
+async def _when_ready(panel: health.Panel, then: Callable[[], None]) -> None:
+    while (await panel.state()).reasons:  # noqa: ASYNC110 - other processes tell no event
+        await asyncio.sleep(_POLL_SECONDS)
+    then()
+
+
+def _end_on(waiting: asyncio.Task[None], supervisor: Supervisor) -> None:
+    error = None if waiting.cancelled() else waiting.exception()
+    if error is not None:
+        log.error("cannot go on", exc_info=error)
+        supervisor.stop()
+
+
+def _allow_many_connections() -> None:
+    """A connection is a descriptor; the soft limit of most systems is 1,024."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))

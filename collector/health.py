@@ -1,0 +1,139 @@
+"""Health and metrics: what each process says of itself, and what the supervisor makes of it.
+
+Every child answers on a loopback socket of its own: /healthz (it runs), /readyz (503 and its
+reasons, or 200 and notes on what is wrong but does not hinder), /metrics.
+"""
+
+import asyncio
+import socket
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from typing import Final
+
+import aiohttp
+import msgspec
+from aiohttp import web
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
+from prometheus_client.core import Metric
+from prometheus_client.parser import text_string_to_metric_families
+from prometheus_client.registry import Collector
+
+_SECONDS: Final = 2.0  # a child that does not answer within this is not up
+
+
+class State(msgspec.Struct, frozen=True):
+    """Why a process is not ready (empty: it is), and what else someone should know."""
+
+    reasons: list[str] = []
+    notes: list[str] = []
+
+
+async def serve(
+    sock: socket.socket,
+    state: Callable[[], Awaitable[State]],
+    metrics: Callable[[], Awaitable[bytes]],
+) -> web.AppRunner:
+    """Answer health requests on a bound socket; `cleanup()` of the runner ends it."""
+
+    async def alive(_: web.Request) -> web.Response:
+        return web.Response(text="running\n")
+
+    async def ready(_: web.Request) -> web.Response:
+        now = await state()
+        body = msgspec.json.encode(now) + b"\n"
+        status = 503 if now.reasons else 200
+        return web.Response(status=status, body=body, content_type="application/json")
+
+    async def measured(_: web.Request) -> web.Response:
+        return web.Response(body=await metrics(), headers={"Content-Type": CONTENT_TYPE_LATEST})
+
+    app = web.Application()
+    app.router.add_get("/healthz", alive)
+    app.router.add_get("/readyz", ready)
+    app.router.add_get("/metrics", measured)
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.5)
+    await runner.setup()
+    await web.SockSite(runner, sock).start()
+    return runner
+
+
+async def serve_child(
+    sock: socket.socket, state: Callable[[], State], registry: CollectorRegistry
+) -> web.AppRunner:
+    """The health port of one child."""
+
+    async def now() -> State:
+        return state()
+
+    async def measured() -> bytes:
+        return generate_latest(registry)
+
+    return await serve(sock, now, measured)
+
+
+class Panel:
+    """All children as one: ready when each is, metrics merged with a `process` label."""
+
+    def __init__(self, ports: Mapping[str, int], draining: Callable[[], bool]) -> None:
+        """`ports` are the children's health ports on loopback by name."""
+        self._ports = ports
+        self._draining = draining
+
+    async def state(self) -> State:
+        """The children's reasons and notes, each with its process's name."""
+        if self._draining():
+            return State(reasons=["draining"])
+        answers = await self._ask("/readyz")
+        reasons: list[str] = []
+        notes: list[str] = []
+        for name, body in zip(self._ports, answers, strict=True):
+            try:
+                told = msgspec.json.decode(body or b"", type=State)
+            except msgspec.MsgspecError:
+                told = State(reasons=["not up"])
+            reasons += [f"{name}: {reason}" for reason in told.reasons]
+            notes += [f"{name}: {note}" for note in told.notes]
+        return State(reasons, notes)
+
+    async def metrics(self) -> bytes:
+        """What all children measure; a child that does not answer is only missing in it."""
+        answers = await self._ask("/metrics")
+        pages = [
+            (name, body.decode())
+            for name, body in zip(self._ports, answers, strict=True)
+            if body is not None
+        ]
+        return generate_latest(_Merged(pages))
+
+    async def _ask(self, path: str) -> list[bytes | None]:
+        timeout = aiohttp.ClientTimeout(total=_SECONDS)
+        async with aiohttp.ClientSession(timeout=timeout) as session:
+            return await asyncio.gather(
+                *(_get(session, port, path) for port in self._ports.values())
+            )
+
+
+async def _get(session: aiohttp.ClientSession, port: int, path: str) -> bytes | None:
+    try:
+        async with session.get(f"http://127.0.0.1:{port}{path}") as answer:
+            return await answer.read()
+    except (aiohttp.ClientError, TimeoutError):
+        return None
+
+
+class _Merged(Collector):
+    """Families of several processes as one family each."""
+
+    def __init__(self, pages: Iterable[tuple[str, str]]) -> None:
+        self._pages = pages
+
+    def collect(self) -> Iterable[Metric]:
+        families: dict[str, Metric] = {}
+        for process, page in self._pages:
+            for family in text_string_to_metric_families(page):
+                into = families.setdefault(
+                    family.name, Metric(family.name, family.documentation, family.type)
+                )
+                for sample in family.samples:
+                    labels = {**sample.labels, "process": process}
+                    into.samples.append(sample._replace(labels=labels))
+        return families.values()

@@ -1,0 +1,129 @@
+"""Every metric of the collector: its name once, its meaning beside it."""
+
+from collections.abc import Iterable
+from typing import Final
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, disable_created_metrics
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from collector.group_commit import GroupCommit
+from collector.journal import LOSSES
+from collector.keys import Keys
+from schemas.token import Purpose
+
+disable_created_metrics()  # type: ignore[no-untyped-call]
+
+#: Why a hit on a pixel or a link was not recorded; "recorded" where it was given to the journal.
+RESULTS: Final = ("recorded", "off", "malformed", "unknown_key", "forged", "content")
+
+
+class EdgeMetrics:
+    """What a worker counts while it answers."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        hits = Counter(
+            "heliograph_hits",
+            "Answered requests to pixels and links, by kind and by what became of them",
+            ["kind", "result"],
+            registry=registry,
+        )
+        purposes: tuple[Purpose, ...] = ("open", "click")
+        self.hits = {
+            (kind, result): hits.labels(kind, result) for kind in purposes for result in RESULTS
+        }
+        sends = Counter(
+            "heliograph_sends",
+            "Lines of POST /v1/sends: recorded, refused for a reason given, or not storable",
+            ["result"],
+            registry=registry,
+        )
+        self.sends = {name: sends.labels(name) for name in ("recorded", "refused", "lost")}
+        self.bad_requests = Counter(
+            "heliograph_bad_requests",
+            "Requests refused for their Host header or for a body where none belongs",
+            registry=registry,
+        )
+
+
+class JournalMetrics(Collector):
+    """What the journal and the keys know of themselves, read when asked."""
+
+    def __init__(self, commit: GroupCommit, keys: Keys, max_bytes: int) -> None:
+        self._commit = commit
+        self._keys = keys
+        self._max_bytes = max_bytes
+
+    def collect(self) -> Iterable[Metric]:
+        """The families at this moment."""
+        journal = self._commit.journal
+        yield CounterMetricFamily(
+            "heliograph_journal_events", "Events written to this journal", journal.written
+        )
+        lost = CounterMetricFamily(
+            "heliograph_events_lost",
+            "Events answered but not written: journal at its cap, disk full, disk failing, closed",
+            labels=["reason"],
+        )
+        for reason in LOSSES:
+            lost.add_metric([reason], journal.lost[reason])
+        yield lost
+        yield GaugeMetricFamily(
+            "heliograph_journal_bytes", "Bytes of all journals on disk", journal.used
+        )
+        yield GaugeMetricFamily(
+            "heliograph_journal_max_bytes", "The most that journals may take", self._max_bytes
+        )
+        yield CounterMetricFamily(
+            "heliograph_journal_sync_failures",
+            "Failed fdatasync calls",
+            self._commit.sync_failures,
+        )
+        yield GaugeMetricFamily(
+            "heliograph_key_file_ok",
+            "0 while the key file cannot be read and older keys are in use",
+            0 if self._keys.trouble else 1,
+        )
+
+
+class ShipperMetrics:
+    """What the shipper counts; lags are set when asked for (see collector/lag.py)."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.connected = Gauge(
+            "heliograph_kafka_connected",
+            "1 while the shipper has a producer and the topic is there",
+            registry=registry,
+        )
+        self.events = Counter(
+            "heliograph_shipped_events", "Events acknowledged by Kafka", registry=registry
+        )
+        self.bytes = Counter(
+            "heliograph_shipped_bytes", "Bytes acknowledged by Kafka", registry=registry
+        )
+        self.records = Counter(
+            "heliograph_shipped_records", "Records acknowledged by Kafka", registry=registry
+        )
+        self.failures = Counter(
+            "heliograph_ship_failures",
+            "Times shipping had to begin anew at the last acknowledged position",
+            registry=registry,
+        )
+        self.quarantined = Counter(
+            "heliograph_quarantined_bytes",
+            "Damaged bytes of journals, set aside in DATA/quarantine",
+            registry=registry,
+        )
+        self.expired = Counter(
+            "heliograph_expired_segments",
+            "Segments deleted after they were shipped and kept",
+            registry=registry,
+        )
+        self.lag_events = Gauge(
+            "heliograph_lag_events", "Events in journals not acknowledged yet", registry=registry
+        )
+        self.lag_seconds = Gauge(
+            "heliograph_lag_seconds",
+            "Age of the oldest event not acknowledged yet (0: none)",
+            registry=registry,
+        )

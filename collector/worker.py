@@ -1,0 +1,138 @@
+"""A worker of the edge: `python -m collector.worker NAME LISTEN_FD HEALTH_FD`, started by the
+supervisor. One process, one event loop, one journal of its own.
+"""
+
+import asyncio
+import contextlib
+import os
+import socket
+import sys
+import time
+from typing import Final
+
+import uvloop
+from aiohttp import web
+from prometheus_client import CollectorRegistry
+
+from collector import ring
+from collector.app import Edge, make_app
+from collector.beacon import Beacon
+from collector.client import TrustedProxies
+from collector.group_commit import GroupCommit
+from collector.health import State, serve_child
+from collector.journal import Journal, Loss
+from collector.keys import Keys
+from collector.metrics import EdgeMetrics, JournalMetrics
+from collector.sends import Sends
+from collector.settings import CollectorSettings
+from schemas.child import end_of_service, read_settings, start_logging
+from schemas.journal.directory import journal_id
+
+_KEYS_SECONDS: Final = 2.0
+#: How long connections may ask on while draining, each answer being their last.
+_GRACE_SECONDS: Final = 0.5
+_TROUBLE: Final[dict[Loss, str]] = {
+    "cap": "the journal is at its cap: events are lost",
+    "full": "the disk is full: events are lost",
+    "io": "the disk fails: events are lost",
+    "closed": "the journal is closed",
+}
+
+
+class Worker:
+    """Everything of one worker, from its settings to its end."""
+
+    def __init__(self, settings: CollectorSettings) -> None:
+        """Make a journal; raises KeyFileError, RingError, OSError. Call inside the loop."""
+        self.draining = False
+        self.settings = settings
+        self.keys = Keys(settings.key_file)
+        ring.claim(settings.journal, self.keys.ring.ring_id)
+        journal = Journal(
+            settings.journal,
+            journal_id(time.time_ns() // 1_000_000, os.urandom(8)),
+            time.time,
+            segment_bytes=settings.journal_segment_bytes,
+            max_bytes=settings.journal_max_bytes,
+        )
+        self.commit = GroupCommit(journal, settings.journal_sync, settings.journal_sync_ms / 1000)
+        self.registry = CollectorRegistry()
+        self.registry.register(JournalMetrics(self.commit, self.keys, settings.journal_max_bytes))
+
+    def app(self) -> web.Application:
+        """The routes, recording into this worker's journal."""
+        metrics = EdgeMetrics(self.registry)
+        edge = Edge(
+            Beacon(self.keys, self.commit, time.time, metrics),
+            TrustedProxies(self.settings.trusted_proxies),
+        )
+        sends = Sends(self.settings, self.keys, self.commit, time.time, metrics)
+        url = self.settings.public_url
+        return make_app(edge, sends.handle, url, metrics, lambda: self.draining)
+
+    def state(self) -> State:
+        """Whether events can be taken."""
+        trouble = self.commit.journal.trouble
+        reasons = [_TROUBLE[trouble]] if trouble else []
+        return State(
+            ["draining", *reasons] if self.draining else reasons,
+            [f"key file: {self.keys.trouble}"] if self.keys.trouble else [],
+        )
+
+    async def serve(self, listener: socket.socket, health: socket.socket) -> None:
+        """Answer until told to end, then finish what is in flight and seal the journal."""
+        ended = end_of_service()
+        tasks = [
+            asyncio.create_task(self.commit.run()),
+            asyncio.create_task(self._watch_keys()),
+        ]
+        runner = web.AppRunner(
+            self.app(),
+            access_log=None,
+            keepalive_timeout=75.0,
+            lingering_time=2.0,
+            shutdown_timeout=self.settings.drain_seconds / 2,
+        )
+        await runner.setup()
+        site = web.SockSite(runner, listener, backlog=1024)
+        await site.start()
+        health_runner = await serve_child(health, self.state, self.registry)
+        await ended.wait()
+        self.draining = True
+        await site.stop()
+        await _until_left(runner)
+        await runner.cleanup()
+        for task in tasks:
+            task.cancel()
+        await self.commit.close()
+        await health_runner.cleanup()
+
+    async def _watch_keys(self) -> None:
+        while True:
+            await asyncio.sleep(_KEYS_SECONDS)
+            self.keys.refresh()
+
+
+async def _until_left(runner: web.AppRunner) -> None:
+    """Wait a moment for the connections to ask what they were about to ask."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(_GRACE_SECONDS):
+            while runner.server and runner.server.connections:  # noqa: ASYNC110 - nothing to await
+                await asyncio.sleep(0.01)
+
+
+async def _work(settings: CollectorSettings, listener: int, health: int) -> None:
+    worker = Worker(settings)
+    await worker.serve(socket.socket(fileno=listener), socket.socket(fileno=health))
+
+
+def main() -> None:
+    """The process."""
+    start_logging()
+    _, listener, health = sys.argv[1:]
+    settings = read_settings(CollectorSettings)
+    uvloop.run(_work(settings, int(listener), int(health)))
+
+
+if __name__ == "__main__":
+    main()
