@@ -1,15 +1,26 @@
-"""What the checks of k8s/ and of compose.yaml share."""
+"""What the checks of k8s/ and of compose.yaml share: the settings that a container is given."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
+import msgspec
+
+from collector.settings import CollectorSettings
+from consumer.settings import ConsumerSettings
+from schemas.settings import Settings, load, variable
+
 ROOT = Path(__file__).parents[2]
-PREFIX = "HELIOGRAPH_"
+KINDS: dict[str, type[Settings]] = {
+    "collect": CollectorSettings,
+    "consume": ConsumerSettings,
+    "migrate": ConsumerSettings,
+}
 
 
-def known_settings() -> frozenset[str]:
-    """The variables that the containers may set."""
-    names = (
-        "KAFKA TOPIC CLICKHOUSE DATA HOST PORT WORKERS HEALTH_HOST HEALTH_PORT PUBLIC_URL"
-        " TRUSTED_PROXIES KEYS API_KEY_FILE"
-    )
-    return frozenset(PREFIX + name for name in names.split())
+def settings_of(command: str, env: Mapping[str, str]) -> Settings:
+    """What a command makes of its variables; fails on one it does not know or cannot use."""
+    kind = KINDS[command]
+    known = {variable(field.name) for field in msgspec.structs.fields(kind)}
+    assert env
+    assert env.keys() <= known, f"{command} knows no {sorted(env.keys() - known)}"
+    return load(kind, env)

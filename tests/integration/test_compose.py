@@ -9,7 +9,7 @@ import pytest
 import yaml
 from confluent_kafka.admin import AdminClient, ConfigResource
 
-from tests.integration.deployment import PREFIX, ROOT, known_settings
+from tests.integration.deployment import KINDS, ROOT, settings_of
 from tests.kafka_broker import Broker, running
 
 TEXT = (ROOT / "compose.yaml").read_text()
@@ -116,12 +116,43 @@ def test_our_containers_are_confined() -> None:
         assert "privileged" not in service
 
 
-def test_only_known_settings_are_set() -> None:
-    for name in OURS:
-        names = set(SERVICES[name]["environment"])
-        assert names
-        assert names <= known_settings(), name
-        assert all(n.startswith(PREFIX) for n in names)
+def substituted(value: str, env: dict[str, str]) -> str:
+    """A value as compose reads it: ${NAME:-default} and ${NAME:?message}."""
+
+    def fill(match: re.Match[str]) -> str:
+        name, how, rest = match.groups()
+        given = env.get(name)
+        assert given or how == "-", f"{name}: {rest}"
+        return given or rest
+
+    return re.sub(r"\$\{(\w+):([-?])([^}]*)\}", fill, value)
+
+
+def environment(name: str, **env: str) -> dict[str, str]:
+    """The variables of one of our containers, with what the user has set."""
+    given = SERVICES[name]["environment"]
+    return {key: substituted(value, env | {"CLICKHOUSE_PASSWORD": "pw"}) for key, value in
+            given.items()}  # fmt: skip
+
+
+def test_commands_understand_their_settings() -> None:
+    commands = {SERVICES[name]["command"][1]: name for name in OURS}
+    assert commands.keys() == KINDS.keys()
+    collect, consume, migrate = (settings_of(c, environment(commands[c])) for c in KINDS)
+    assert collect.kafka == consume.kafka == ("kafka:9092",)
+    assert collect.topic == consume.topic
+    assert consume.clickhouse == migrate.clickhouse == "http://heliograph:pw@clickhouse:8123"
+    assert (collect.public_url, collect.trusted_proxies) == ("http://127.0.0.1:8080", ())
+
+
+def test_the_users_settings_are_passed_on() -> None:
+    mine = {
+        "HELIOGRAPH_PUBLIC_URL": "https://example.org/px",
+        "HELIOGRAPH_TRUSTED_PROXIES": "172.16.0.0/12,10.0.0.1",
+    }
+    collect = settings_of("collect", environment("collector", **mine))
+    assert collect.public_url == mine["HELIOGRAPH_PUBLIC_URL"]
+    assert len(collect.trusted_proxies) == 2
 
 
 def test_addresses_name_services() -> None:

@@ -12,11 +12,12 @@ import kubernetes_validate
 import pytest
 import yaml
 
-from tests.integration.deployment import PREFIX, ROOT, known_settings
+from tests.integration.deployment import KINDS, ROOT, settings_of
 
 Object = dict[str, Any]
 K8S = ROOT / "k8s"
 VERSIONS = ("1.30", kubernetes_validate.latest_version())
+SECRET_URL = "http://user:password@clickhouse:8123"
 pytestmark = pytest.mark.parametrize("folder", ["base", "overlays/production"])
 
 
@@ -207,35 +208,57 @@ def test_services_reach_named_ports(folder: str) -> None:
     assert services[governing]["clusterIP"] == "None"
 
 
-def test_commands_and_their_settings(folder: str) -> None:
-    settings = {o["metadata"]["name"]: o["data"] for o in of_kind(folder, "ConfigMap")}
-    expected = {
-        "collect": {"KAFKA", "TOPIC", "DATA", "HOST", "PORT", "PUBLIC_URL", "KEYS"},
-        "consume": {"KAFKA", "TOPIC", "CLICKHOUSE", "HEALTH_HOST"},
-        "migrate": {"CLICKHOUSE"},
-    }
-    seen = set()
+def environments(folder: str) -> dict[str, dict[str, str]]:
+    """The variables of each command, with a stand-in for what a secret holds."""
+    maps = {o["metadata"]["name"]: o["data"] for o in of_kind(folder, "ConfigMap")}
+    found = {}
     for container in containers(folder):
         program, command = container["args"]
-        seen.add(command)
-        maps = [settings[ref["configMapRef"]["name"]] for ref in container.get("envFrom", [])]
-        given = {entry["name"] for entry in container.get("env", [])}.union(*maps)
         assert program == "heliograph"
-        assert given >= {PREFIX + name for name in expected[command]}
-    assert seen == expected.keys()
+        env: dict[str, str] = {}
+        for source in container.get("envFrom", []):
+            env |= maps[source["configMapRef"]["name"]]
+        for entry in container.get("env", []):
+            assert entry["valueFrom"]["secretKeyRef"]["key"] == "url"
+            env[entry["name"]] = SECRET_URL
+        found[command] = env
+    return found
 
 
-def test_only_known_settings_are_set(folder: str) -> None:
-    names = {name for name, _ in variables(folder)}
-    assert len(names) > 5
-    assert names <= known_settings()
+def test_commands_understand_their_settings(folder: str) -> None:
+    given = environments(folder)
+    assert given.keys() == KINDS.keys()
+    collect, consume, migrate = (settings_of(name, given[name]) for name in KINDS)
+    assert collect.kafka == consume.kafka == ("kafka:9092",)
+    assert collect.topic == consume.topic
+    assert (collect.host, collect.port) == ("0.0.0.0", 8080)
+    assert consume.clickhouse == migrate.clickhouse == SECRET_URL
+    (workload,) = (w for w in workloads(folder) if w["kind"] == "StatefulSet")
+    pause = pod(workload)["containers"][0]["lifecycle"]["preStop"]["sleep"]["seconds"]
+    assert pause + collect.drain_seconds < pod(workload)["terminationGracePeriodSeconds"]
+
+
+def test_the_journals_cap_is_below_its_volume(folder: str) -> None:
+    collector = one(folder, "StatefulSet", "heliograph-collector")
+    (claim,) = collector["spec"]["volumeClaimTemplates"]
+    size = re.fullmatch(r"(\d+)Gi", claim["spec"]["resources"]["requests"]["storage"])
+    assert size
+    cap = settings_of("collect", environments(folder)["collect"]).journal_max_bytes
+    volume = int(size[1]) << 30
+    assert volume // 2 < cap <= volume * 4 // 5
 
 
 def test_production_is_more_than_the_base(folder: str) -> None:
     replicas = {w["metadata"]["name"]: w["spec"].get("replicas") for w in workloads(folder)}
+    settings = settings_of("collect", environments(folder)["collect"])
     assert replicas["heliograph-collector"] >= 2
     if folder != "base":
         assert replicas["heliograph-collector"] >= 3
         assert replicas["heliograph-consumer"] >= 2
-        base = dict(variables("base"))
-        assert dict(variables(folder)).keys() == base.keys()
+        assert settings.topic_replication == 3
+        assert settings.trusted_proxies
+        assert variables_of(folder) >= variables_of("base"), "the base's settings are kept"
+
+
+def variables_of(folder: str) -> set[str]:
+    return {name for name, _ in variables(folder)}
