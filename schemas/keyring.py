@@ -134,6 +134,31 @@ def retire(content: KeyFile, id: str) -> KeyFile:
     return msgspec.structs.replace(content, keys=keys)
 
 
+_ORDER: Final[tuple[State, ...]] = ("waiting", "minting", "opening")
+
+
+def merge(present: KeyFile, coming: KeyFile) -> KeyFile:
+    """All keys of two files of one ring, each in the later of its states; one of them mints.
+
+    Where the files disagree about which, the newest does. KeyFileError if the rings differ.
+    """
+    if present.hash_secret != coming.hash_secret:
+        raise KeyFileError("the two key files are of different rings")
+    found: dict[str, Key] = {}
+    for key in (*present.keys, *coming.keys):
+        known = found.get(key.id, key)
+        found[key.id] = max(known, key, key=lambda k: _ORDER.index(k.state))
+    used = [key for key in found.values() if key.state != "waiting"]
+    minting = [key for key in used if key.state == "minting"] or used
+    chosen = max(minting, key=lambda key: key.created)
+
+    def settled(key: Key) -> Key:
+        state: State = "minting" if key is chosen else "opening"
+        return key if key.state == "waiting" else msgspec.structs.replace(key, state=state)
+
+    return msgspec.structs.replace(present, keys=tuple(map(settled, found.values())))
+
+
 def read(path: Path) -> KeyFile:
     """The key file at a path; raises KeyFileError."""
     try:

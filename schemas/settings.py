@@ -5,6 +5,7 @@ A side declares a frozen `Settings` struct: a field is a setting, its default th
 first, then `HELIOGRAPH_<FIELD>` variables, then defaults. Only entry points call it.
 """
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, TypeVar, get_args, get_origin
@@ -52,6 +53,16 @@ def variable(field: str) -> str:
     return PREFIX + field.upper()
 
 
+def option(field: str) -> str:
+    """The command-line option of a field."""
+    return "--" + field.replace("_", "-")
+
+
+def is_secret(field: str) -> bool:
+    """Whether a field must not be an option (process lists show them) nor be quoted."""
+    return field.endswith(("password", "api_key"))
+
+
 def _is_tuple(field: Any) -> bool:
     kind = field.type
     if get_origin(kind) is Annotated:
@@ -74,10 +85,21 @@ def load(kind: type[S], env: Mapping[str, str], options: Mapping[str, Any] | Non
     try:
         return msgspec.convert(raw, kind, strict=False, dec_hook=_decode)
     except msgspec.ValidationError as error:
-        raise SettingsError(_explain(str(error))) from None
+        raise SettingsError(_explain(kind, str(error), raw, options or {})) from None
 
 
-def _explain(message: str) -> str:
-    """Name the variable in msgspec's `… - at `$.field`` message."""
+def _explain(
+    kind: type[Settings], message: str, raw: Mapping[str, Any], options: Mapping[str, Any]
+) -> str:
+    """msgspec's `… - at `$.field`` message in the user's words: which setting, and its value."""
     text, _, place = message.partition(" - at `$.")
-    return f"{variable(place.rstrip('`'))}: {text}" if place else text
+    name = re.split(r"[`\[]", place)[0]
+    if not name:
+        return text
+    field = next(f for f in msgspec.structs.fields(kind) if f.name == name)
+    choices = getattr(getattr(field.type, "__origin__", None), "__args__", ())
+    if text.startswith("Invalid enum value") and choices:
+        text = f"not one of {', '.join(map(str, choices))}"
+    given = option(name) if options.get(name) is not None else variable(name)
+    shown = "" if is_secret(name) else f" {str(raw[name])!r}"
+    return f"{given}{shown}: {text[0].lower()}{text[1:]}"

@@ -1,0 +1,179 @@
+"""Asking the store: the SQL port of a running `up`, the store of a stopped one, or ClickHouse.
+
+Whoever is asked, nothing can be changed by a question: the SQL port and the stopped store have
+their gate (consumer.sql.gate), ClickHouse gets `readonly = 1`.
+"""
+
+import contextlib
+import http.client
+import logging
+import re
+import ssl
+import time
+from collections.abc import Iterator, Mapping
+from importlib import resources
+from typing import Any, Final, NamedTuple, Protocol
+from urllib.parse import unquote, urlencode, urlsplit
+
+from heliograph import data_dir
+from heliograph.errors import Failure, UsageError
+from heliograph.settings import StoreSettings
+
+_READONLY: Final = "164"
+_STARTING_SECONDS: Final = 15.0
+_ESCAPES: Final = str.maketrans({"\\": "\\\\", "\n": "\\n", "\t": "\\t", "\r": "\\r"})
+
+
+class Answer(NamedTuple):
+    """The bytes of a result, and the format they are in: the one asked for, unless the SQL names
+    another."""
+
+    format: str
+    chunks: Iterator[bytes]
+
+
+class Store(Protocol):
+    """Something that answers SQL."""
+
+    def query(self, sql: str, params: Mapping[str, object], format: str) -> Answer:
+        """One SELECT with its {name:Type} parameters; raises Failure in the engine's words."""
+
+
+def canned(name: str) -> str:
+    """The text of schemas/queries/<name>.sql."""
+    return (resources.files("schemas") / "queries" / f"{name}.sql").read_text("utf-8")
+
+
+@contextlib.contextmanager
+def open_store(settings: StoreSettings, *, live: bool = False) -> Iterator[Store]:
+    """The store that the settings name; raises UsageError or Failure.
+
+    Where `up` does not run, what its journals still hold is taken in first; with `live`, only a
+    store that something writes to will do.
+    """
+    if settings.clickhouse:
+        yield HttpStore(settings.clickhouse, settings.database, server=True)
+        return
+    if not any((settings.data / name).exists() for name in ("format", "journal", "store")):
+        raise UsageError(f"nothing is in {settings.data}: run `heliograph up`, or name another "
+                         "--data or --clickhouse")  # fmt: skip
+    data_dir.check_format(settings.data)
+    if sql := _running(settings):
+        yield HttpStore(sql, settings.database, server=False)
+    elif live:
+        raise Failure(f"`heliograph up` does not run on {settings.data}: nothing is counted")
+    else:
+        with _stopped(settings) as store:
+            yield store
+
+
+def _running(settings: StoreSettings) -> str:
+    """The SQL port's URL of an `up` that runs; "" if none does. Waits for one that just starts."""
+    deadline = time.monotonic() + _STARTING_SECONDS
+    while data_dir.is_up(settings.data):
+        if found := data_dir.running(settings.data):
+            return found.sql
+        if time.monotonic() > deadline:
+            raise Failure(f"`heliograph up` on {settings.data} is starting or stopping: try again")
+        time.sleep(0.1)
+    return ""
+
+
+def message(text: str) -> str:
+    """An engine's error without what is of no use to the one who asked."""
+    text = re.sub(r"\(version [^()]*(?:\([^()]*\))?[^()]*\)\s*$", "", text.strip())
+    return re.sub(r"^(?:.*?)Code: \d+\. (?:DB::Exception: )?", "", text, flags=re.DOTALL).strip()
+
+
+class HttpStore:
+    """A store behind ClickHouse's HTTP interface."""
+
+    def __init__(self, url: str, database: str, *, server: bool) -> None:
+        """`server`: it is a ClickHouse, not the SQL port of `up`."""
+        self._url = urlsplit(url)
+        if self._url.scheme not in ("http", "https") or not self._url.hostname:
+            raise UsageError(f"{url!r} is no http or https URL of ClickHouse")
+        self._database = database
+        self._server = server
+        self._headers = {"Content-Type": "text/plain; charset=utf-8"}
+        if self._url.username:
+            self._headers["X-ClickHouse-User"] = unquote(self._url.username)
+            self._headers["X-ClickHouse-Key"] = unquote(self._url.password or "")
+
+    def query(self, sql: str, params: Mapping[str, object], format: str) -> Answer:
+        """See Store."""
+        asked: dict[str, str] = {"database": self._database, "default_format": format}
+        asked |= {f"param_{name}": str(v).translate(_ESCAPES) for name, v in params.items()}
+        if self._server:  # its errors then come before any byte of an answer
+            asked |= {"wait_end_of_query": "1", "readonly": "1"}
+        answer = self._post(asked, sql)
+        if answer.getheader("X-ClickHouse-Exception-Code") == _READONLY and self._server:
+            answer.read()  # a user who is read-only by profile may not even say so
+            del asked["readonly"]
+            answer = self._post(asked, sql)
+        if answer.status != 200:
+            raise Failure(message(answer.read().decode("utf-8", "replace")))
+        chunks = iter(lambda: answer.read(1 << 16), b"")
+        return Answer(answer.getheader("X-ClickHouse-Format") or format, chunks)
+
+    def _post(self, asked: Mapping[str, str], sql: str) -> http.client.HTTPResponse:
+        where = f"{self._url.hostname}:{self._url.port or ''}".rstrip(":")
+        path = f"{self._url.path or '/'}?{urlencode(asked)}"
+        try:
+            connection = self._connect()
+            connection.request("POST", path, sql.encode(), self._headers)
+            return connection.getresponse()
+        except (OSError, http.client.HTTPException) as error:
+            raise Failure(f"the store at {where} does not answer: {error}") from None
+
+    def _connect(self) -> http.client.HTTPConnection:
+        host = self._url.hostname or ""
+        if self._url.scheme == "https":
+            context = ssl.create_default_context()
+            return http.client.HTTPSConnection(
+                host, self._url.port or 8443, timeout=600, context=context
+            )
+        return http.client.HTTPConnection(host, self._url.port or 8123, timeout=600)
+
+
+@contextlib.contextmanager
+def _stopped(settings: StoreSettings) -> Iterator[Store]:
+    """The store of a data directory on which no `up` runs."""
+    from consumer.embedded import take_in
+    from consumer.settings import ConsumerSettings
+
+    logging.basicConfig(level=logging.WARNING, format="heliograph: %(message)s")
+    with take_in(ConsumerSettings(data=settings.data, database=settings.database)):
+        yield StoppedStore(settings)
+
+
+class StoppedStore:
+    """The store that `take_in` holds open in this process, behind the SQL port's gate."""
+
+    def __init__(self, settings: StoreSettings) -> None:
+        from consumer.embedded import store_path
+        from consumer.sql.gate import Gate, Limits
+
+        self._path = str(store_path(settings.data).resolve())
+        # One's own questions on one's own machine: the gate, without the port's tight bounds.
+        bounds = Limits(seconds=3600, memory=4 << 30, result_rows=1 << 40, result_size=8 << 30)
+        self._gate = Gate(settings.database, bounds)
+
+    def query(self, sql: str, params: Mapping[str, object], format: str) -> Answer:
+        """See Store."""
+        import chdb
+
+        from consumer.sql.gate import Refused
+
+        values = {name: str(value).translate(_ESCAPES) for name, value in params.items()}
+        connection: Any = chdb.connect(self._path)
+        try:
+            self._gate.enter(connection, "", {})
+            statement, wanted = self._gate.admit(connection, sql, values)
+            chosen = self._gate.check_format(wanted or format)
+            body = connection.query(f"{statement} FORMAT {chosen}", params=values).bytes()
+        except (Refused, RuntimeError) as error:
+            raise Failure(message(str(error))) from None
+        finally:
+            connection.close()
+        return Answer(chosen, iter([body or b""]))

@@ -1,0 +1,29 @@
+"""`heliograph migrate`: ClickHouse's tables, made or brought up to date."""
+
+from argparse import ArgumentParser, Namespace
+
+from consumer.settings import ConsumerSettings
+from heliograph import options
+from heliograph.errors import UsageError
+from heliograph.settings import read
+
+
+def add(parser: ArgumentParser) -> None:
+    """Declare the options."""
+    options.add(parser, ConsumerSettings, only=frozenset(("clickhouse", "database", "cluster")))
+
+
+def run(args: Namespace) -> int:
+    """Apply what is pending."""
+    settings = read(ConsumerSettings, args)
+    if not settings.clickhouse:
+        raise UsageError("name ClickHouse: --clickhouse URL (`up` migrates its own store)")
+    from consumer.migrate import migrate
+    from consumer.store import connect
+
+    done = migrate(connect(settings), settings.database, settings.cluster)
+    for name in done:
+        print(f"applied {name}")
+    if not done:
+        print("nothing to do")
+    return 0

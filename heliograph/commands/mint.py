@@ -1,0 +1,75 @@
+"""`heliograph mint`: a list of recipients in, the same list with pixel URLs out."""
+
+import contextlib
+from argparse import ArgumentParser, Namespace
+from typing import Final
+
+from collector.mint import Minted
+from heliograph import data_dir, lists, options
+from heliograph.errors import UsageError
+from heliograph.recipients import open_table
+from heliograph.recorder import Refusal, is_loopback, open_recorder
+from heliograph.settings import MintSettings, read
+
+_ADVICE: Final = (
+    "the recipient looks like an e-mail address: --hash-recipients seals a keyed hash of it, "
+    "--allow-addresses the address itself; or name another column by --recipient-column"
+)
+
+
+def add(parser: ArgumentParser) -> None:
+    """Declare the options."""
+    parser.description = (
+        "Write the rows of a list back with pixel_url and pixel_html (and COLUMN_url for each\n"
+        "--link COLUMN, and recipient_key with --hash-recipients), and record the sends.\n"
+        "A row that is refused is named on stderr, and the exit code is 1; the others go through.\n"
+        "Running it again changes nothing: a send is named by campaign, send and recipient."
+    )
+    lists.add_options(parser)
+    parser.add_argument("-o", "--output", metavar="FILE", default="-", help="where to write; "
+                        "appears when it is complete (default: standard output)")  # fmt: skip
+    parser.add_argument("--message-id-column", metavar="COLUMN", default="",
+                        help="kept beside the send")  # fmt: skip
+    parser.add_argument("--link", metavar="COLUMN", action="append", default=[],
+                        help="a column of target URLs; repeatable")  # fmt: skip
+    options.add(parser, MintSettings)
+
+
+def run(args: Namespace) -> int:
+    """Mint a list."""
+    settings = read(MintSettings, args)
+    if args.file is None:
+        raise UsageError("name a file of recipients, or - for standard input")
+    data_dir.check_format(settings.data)
+    recorder = open_recorder(settings)
+    if not settings.remote and is_loopback(recorder.url):
+        lists.say(f"warning: {recorder.url} is this machine, and no reader can fetch these "
+                  "pixels: set HELIOGRAPH_PUBLIC_URL or --public-url")  # fmt: skip
+    tally = lists.Tally()
+    with contextlib.closing(recorder), lists.source(args.file) as file:
+        table = open_table(file, args.file, args.format)
+        requests = lists.Requests(args, table, links=args.link, message_id=args.message_id_column)
+        with lists.output(args.output) as out, lists.progress(file, "minting") as moved:
+            table.start(out, list(_columns(args, Minted("", "", "", {}, b""))))
+            for rows in requests.groups(tally):
+                answers = recorder.record([requests.of(row) for row in rows], sync=False)
+                for row, answer in zip(rows, answers, strict=True):
+                    if isinstance(answer, Refusal):
+                        tally.refuse(row.line, explain(answer.reason))
+                    else:
+                        table.write(row, _columns(args, answer))
+                        tally.done += 1
+                moved()
+            recorder.close()  # durable before the output gets its name
+    return tally.report("minted")
+
+
+def _columns(args: Namespace, minted: Minted) -> dict[str, str]:
+    columns = {"recipient_key": minted.recipient} if args.hash_recipients else {}
+    columns |= {"pixel_url": minted.pixel_url, "pixel_html": minted.pixel_html}
+    return columns | {f"{name}_url": minted.links.get(name, "") for name in args.link}
+
+
+def explain(reason: str) -> str:
+    """A refusal in the words of the command line."""
+    return _ADVICE if "looks like an e-mail address" in reason else reason

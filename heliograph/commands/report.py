@@ -1,0 +1,74 @@
+"""`heliograph report`: the canned questions of schemas/queries."""
+
+import sys
+import zoneinfo
+from argparse import ArgumentParser, Namespace
+from typing import Final
+
+from heliograph import lists, options, output
+from heliograph.access import Store, canned, open_store
+from heliograph.errors import UsageError
+from heliograph.settings import StoreSettings, read
+
+REPORTS: Final = ("campaigns", "timeline", "clients", "recipients", "links", "delays", "unrecorded")
+_TABLE_ROWS: Final = 100
+
+
+def add(parser: ArgumentParser) -> None:
+    """Declare the options; the words are defined where the questions are."""
+    parser.add_argument("report", metavar="REPORT", nargs="?", choices=REPORTS, default="campaigns",
+                        help=f"one of: {', '.join(REPORTS)}")  # fmt: skip
+    parser.add_argument("--campaign", default="", help="only this one")
+    parser.add_argument("--limit", type=int, metavar="N", default=0,
+                        help=f"rows (default: {_TABLE_ROWS} in a table, else all)")  # fmt: skip
+    parser.add_argument("--by", choices=("hour", "day"), default="hour", help="of timeline")
+    parser.add_argument("--tz", metavar="ZONE", default="UTC",
+                        help="time zone of hours, days and times, e.g. Asia/Kolkata")  # fmt: skip
+    parser.add_argument("--never", action="store_true", help="recipients: those who never opened")
+    parser.add_argument("--format", choices=("table", "csv", "json"), default="table",
+                        help="rates are percent in tables, fractions in csv and json; in csv, text "
+                        "that a spreadsheet would run as a formula is quoted by '")  # fmt: skip
+    options.add(parser, StoreSettings)
+    parser.epilog = "\n".join(_words(name) for name in REPORTS)
+
+
+def run(args: Namespace) -> int:
+    """Print a report."""
+    name = args.report
+    if args.never and name != "recipients":
+        raise UsageError("--never is for `report recipients`")
+    name = "never" if args.never else f"timeline_{args.by}" if name == "timeline" else name
+    check_zone(args.tz)
+    limit = args.limit if args.limit > 0 else _TABLE_ROWS if args.format == "table" else 1 << 40
+    params = {"campaign": args.campaign, "tz": args.tz, "limit": limit}
+    with open_store(read(StoreSettings, args)) as store:
+        answer = store.query(canned(name), params, output.FORMAT)
+        count = output.write(answer, args.format, sys.stdout, percent=True)
+        sys.stdout.flush()
+        if count == limit and args.limit <= 0:
+            lists.say(f"the first {limit} rows; --limit N shows more")
+        if name == "campaigns":
+            _unrecorded(store, args.campaign)
+    return 0
+
+
+def check_zone(name: str) -> None:
+    """Raise UsageError unless it is a time zone."""
+    try:
+        zoneinfo.ZoneInfo(name)
+    except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError):
+        raise UsageError(f"--tz {name!r} is no time zone, such as Europe/Berlin") from None
+
+
+def _unrecorded(store: Store, campaign: str) -> None:
+    params = {"campaign": campaign, "limit": 1 << 40}
+    found = list(output.objects(store.query(canned("unrecorded"), params, output.FORMAT)))
+    if people := sum(row["recipients"] for row in found):
+        lists.say(f"not counted: {people} recipients without a recorded send, with "
+                  f"{sum(row['hits'] for row in found)} hits (`report unrecorded`)")  # fmt: skip
+
+
+def _words(name: str) -> str:
+    lines = canned("timeline_hour" if name == "timeline" else name).splitlines()
+    words = [line.removeprefix("--").strip() for line in lines if line.startswith("--")]
+    return f"{name}:\n  " + "\n  ".join(words)

@@ -1,0 +1,34 @@
+"""`heliograph up`: the whole line on this machine."""
+
+import logging
+from argparse import ArgumentParser, Namespace
+
+import msgspec
+
+from collector.settings import CollectorSettings
+from consumer.settings import ConsumerSettings
+from heliograph import options
+from heliograph.settings import read
+
+# What belongs to Kafka and ClickHouse, or is set from the collector's side.
+_COUNTING = frozenset(
+    ("batch_rows", "batch_bytes", "batch_seconds", "retention_days", "sql_port", "database")
+)
+
+
+def add(parser: ArgumentParser) -> None:
+    """Declare the options."""
+    kafka = [name for name in CollectorSettings.__struct_fields__ if "kafka" in name]
+    kafka += ["topic", "topic_partitions", "topic_replication"]
+    options.add(parser, CollectorSettings, skip=frozenset(kafka))
+    options.add(parser, ConsumerSettings, only=_COUNTING)
+
+
+def run(args: Namespace) -> int:
+    """Run until Ctrl-C."""
+    from heliograph import up
+
+    logging.basicConfig(level=logging.WARNING, format="heliograph: %(message)s")
+    logging.getLogger("asyncio").setLevel(logging.ERROR)
+    collector = msgspec.structs.replace(read(CollectorSettings, args), kafka=())
+    return up.run(collector, read(ConsumerSettings, args))

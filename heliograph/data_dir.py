@@ -1,0 +1,113 @@
+"""The data directory: its format number, whose `up` runs on it, and where that one answers."""
+
+import contextlib
+import fcntl
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from heliograph.errors import Failure
+from schemas.files import write_whole
+
+#: Raise it when what is on disk changes, and give MIGRATIONS a step from the number before.
+FORMAT: Final = 1
+MIGRATIONS: Final[Mapping[int, Callable[[Path], None]]] = {}
+
+
+class Running(msgspec.Struct, frozen=True):
+    """DATA/up.json: the addresses of the `up` that runs on a data directory, as URLs."""
+
+    pid: int
+    url: str
+    sql: str
+    health: str
+
+
+def check_format(data: Path) -> None:
+    """Refuse a directory written by a newer version; raises Failure."""
+    if (found := _format(data)) > FORMAT:
+        raise Failure(
+            f"{data} has format {found}, and this version knows {FORMAT}: upgrade heliograph"
+        )
+
+
+def prepare(data: Path) -> None:
+    """Make the directory, or bring it to this version's format; raises Failure."""
+    data.mkdir(parents=True, exist_ok=True)
+    check_format(data)
+    for number in range(_format(data), FORMAT):
+        if step := MIGRATIONS.get(number):
+            step(data)
+    if not (data / "format").exists() or _format(data) < FORMAT:
+        write_whole(data / "format", b"%d\n" % FORMAT)
+
+
+def _format(data: Path) -> int:
+    try:
+        text = (data / "format").read_text()
+    except FileNotFoundError:
+        return FORMAT
+    if not text.strip().isdigit():
+        raise Failure(f"{data / 'format'} holds no number: is this a data directory of heliograph?")
+    return int(text)
+
+
+def lock(data: Path, command: str) -> int:
+    """Take the directory for `up` or `collect` until the descriptor is closed; raises Failure.
+
+    Two of them would move the same positions.
+    """
+    descriptor = os.open(data / "up.lock", os.O_RDWR | os.O_CREAT, 0o640)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        pid, other = _holder(descriptor)
+        os.close(descriptor)
+        raise Failure(f"`heliograph {other}` already runs on {data} (pid {pid})") from None
+    os.truncate(descriptor, 0)
+    os.pwrite(descriptor, f"{os.getpid()} {command}\n".encode(), 0)
+    return descriptor
+
+
+def _holder(descriptor: int) -> tuple[str, str]:
+    pid, _, command = os.pread(descriptor, 40, 0).decode("ascii", "replace").strip().partition(" ")
+    return pid, command or "up"
+
+
+def is_up(data: Path) -> bool:
+    """Whether an `up` holds the directory."""
+    try:
+        descriptor = os.open(data / "up.lock", os.O_RDONLY)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return _holder(descriptor)[1] == "up"
+    finally:
+        os.close(descriptor)
+    return False
+
+
+def running(data: Path) -> Running | None:
+    """Where the `up` of a directory answers; None if none runs or it is just starting."""
+    if not is_up(data):
+        return None
+    try:
+        return msgspec.json.decode((data / "up.json").read_bytes(), type=Running)
+    except (FileNotFoundError, msgspec.MsgspecError):
+        return None
+
+
+def announce(data: Path, addresses: Running) -> None:
+    """Write DATA/up.json."""
+    write_whole(data / "up.json", msgspec.json.format(msgspec.json.encode(addresses)) + b"\n")
+
+
+def withdraw(data: Path) -> None:
+    """Remove DATA/up.json."""
+    with contextlib.suppress(FileNotFoundError):
+        (data / "up.json").unlink()

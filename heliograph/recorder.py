@@ -1,0 +1,213 @@
+"""Minting with a record: by the journal of this process, or by a collector over HTTP.
+
+What comes back may be used: its event is in a journal already.
+"""
+
+import http.client
+import ipaddress
+import os
+import ssl
+import threading
+import time
+from collections.abc import Sequence
+from typing import Final, NamedTuple, Protocol
+from urllib.parse import urlsplit
+
+import msgspec
+
+from collector.journal import Journal
+from collector.keys import Keys
+from collector.mint import Mint, Minted, SendRequest
+from collector.ring import claim
+from heliograph import data_dir
+from heliograph.errors import Failure, UsageError
+from heliograph.settings import MintSettings
+from schemas.journal.directory import journal_id
+
+DEFAULT_URL: Final = "http://127.0.0.1:8080"
+_RELOAD_SECONDS: Final = 5.0
+
+
+class Refusal(NamedTuple):
+    """Why one send was not minted; the others were."""
+
+    reason: str
+
+
+class Recorder(Protocol):
+    """Mints and records sends."""
+
+    url: str
+
+    def record(
+        self, requests: Sequence[SendRequest], *, sync: bool = True
+    ) -> list[Minted | Refusal]:
+        """One answer a request, in order, each Minted recorded. Raises Failure if none could be.
+
+        `sync`: also safe from a power loss when it returns.
+        """
+
+    def close(self) -> None:
+        """Make everything durable."""
+
+
+def open_recorder(settings: MintSettings) -> Recorder:
+    """The recorder that the settings name; raises KeyFileError, UsageError or Failure."""
+    return RemoteRecorder(settings) if settings.remote else JournalRecorder(settings)
+
+
+def is_loopback(url: str) -> bool:
+    """Whether only this machine can reach a URL."""
+    host = urlsplit(url).hostname or ""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost" or host.endswith(".localhost")
+
+
+class JournalRecorder:
+    """Writes a journal of its own beside those of the collector. Threads and forks may share it."""
+
+    def __init__(self, settings: MintSettings) -> None:
+        """Load the keys; the journal is made at the first record. Raises KeyFileError, Failure."""
+        self._keys = Keys(settings.key_file)
+        data_dir.prepare(settings.data)
+        claim(settings.journal, self._keys.ring.ring_id)
+        up = data_dir.running(settings.data)
+        self.url = settings.public_url or (up.url if up else DEFAULT_URL)
+        self._root = settings.journal
+        self._lock = threading.Lock()
+        self._journal: Journal | None = None
+        self._pid = os.getpid()
+        self._checked = time.monotonic()
+
+    def record(
+        self, requests: Sequence[SendRequest], *, sync: bool = True
+    ) -> list[Minted | Refusal]:
+        """See Recorder."""
+        with self._lock:
+            self._maintain()
+            mint = Mint(self._keys.ring, self.url, time.time)
+            answers = [_mint(mint, request) for request in requests]
+            bodies = [answer.body for answer in answers if isinstance(answer, Minted)]
+            if bodies:
+                journal = self._open()
+                if not journal.append(bodies):
+                    raise Failure(f"the journal cannot be written ({journal.trouble})")
+                if sync:
+                    journal.sync()
+        return answers
+
+    def preview(self, request: SendRequest) -> Minted:
+        """Mint without a record, for a send that is recorded already; raises ValueError."""
+        return Mint(self._keys.ring, self.url, time.time).send(request)
+
+    def _open(self) -> Journal:
+        """This process's journal. After a fork it is a new one: two writers would share its seqs,
+        and the parent's is the parent's to close."""
+        if self._journal is None or self._pid != os.getpid():
+            name = journal_id(int(time.time() * 1000), os.urandom(8))
+            self._journal, self._pid = Journal(self._root, name, time.time), os.getpid()
+        return self._journal
+
+    def _maintain(self) -> None:
+        if time.monotonic() - self._checked < _RELOAD_SECONDS:
+            return
+        self._checked = time.monotonic()
+        self._keys.refresh()
+        if self._journal and self._pid == os.getpid():
+            self._journal.maintain()
+
+    def close(self) -> None:
+        """Sync and seal the journal."""
+        with self._lock:
+            if self._journal and self._pid == os.getpid():
+                self._journal.close()
+            self._journal = None
+
+
+def _mint(mint: Mint, request: SendRequest) -> Minted | Refusal:
+    try:
+        return mint.send(request)
+    except ValueError as error:
+        return Refusal(str(error))
+
+
+class _Answer(msgspec.Struct):
+    """A line of what POST /v1/sends answers."""
+
+    line: int
+    recipient: str = ""
+    pixel_url: str = ""
+    pixel_html: str = ""
+    links: dict[str, str] = {}
+    error: str = ""
+
+
+class RemoteRecorder:
+    """Asks a collector's POST /v1/sends. Repeating a request changes nothing, so it may."""
+
+    def __init__(self, settings: MintSettings) -> None:
+        """Raises UsageError without an API key."""
+        self.url = settings.remote.rstrip("/")
+        key = settings.api_key
+        if not key and settings.api_key_path.exists():
+            key = settings.api_key_path.read_text().strip()
+        if not key:
+            raise UsageError("no API key: set HELIOGRAPH_API_KEY, or name it by --api-key-file")
+        self._headers = {
+            "Authorization": f"Bearer {key}",
+            "Content-Type": "application/x-ndjson",
+        }
+        self._lock = threading.Lock()
+        self._connection: http.client.HTTPConnection | None = None
+        self._pid = os.getpid()
+
+    def record(
+        self, requests: Sequence[SendRequest], *, sync: bool = True
+    ) -> list[Minted | Refusal]:
+        """See Recorder; `sync` is the collector's setting."""
+        body = b"".join(msgspec.json.encode(request) + b"\n" for request in requests)
+        with self._lock:
+            status, text = self._post(body)
+        if status != 200:
+            why = text.decode("utf-8", "replace").strip().partition("\n")[0][:200]
+            raise Failure(f"{self.url} answered {status}: {why}")
+        answers: dict[int, Minted | Refusal] = {}
+        try:
+            for line in text.splitlines():
+                told = msgspec.json.decode(line, type=_Answer)
+                answers[told.line] = Refusal(told.error) if told.error else Minted(
+                    told.recipient, told.pixel_url, told.pixel_html, told.links, b""
+                )  # fmt: skip
+            return [answers[number] for number in range(1, len(requests) + 1)]
+        except (msgspec.MsgspecError, KeyError):
+            raise Failure(f"the answer of {self.url} broke off: run it again") from None
+
+    def _post(self, body: bytes) -> tuple[int, bytes]:
+        for last in (False, True):
+            try:
+                if self._connection is None or self._pid != os.getpid():  # a fork shares no socket
+                    self._connection, self._pid = self._connect(), os.getpid()
+                path = urlsplit(self.url).path + "/v1/sends"
+                self._connection.request("POST", path, body, self._headers)
+                answer = self._connection.getresponse()
+                return answer.status, answer.read()
+            except (OSError, http.client.HTTPException) as error:
+                self.close()
+                if last:
+                    raise Failure(f"{self.url} does not answer: {error}") from None
+        raise AssertionError
+
+    def _connect(self) -> http.client.HTTPConnection:
+        parts = urlsplit(self.url)
+        if parts.scheme == "https":
+            context = ssl.create_default_context()
+            return http.client.HTTPSConnection(parts.netloc, timeout=120, context=context)
+        return http.client.HTTPConnection(parts.netloc, timeout=120)
+
+    def close(self) -> None:
+        """Hang up."""
+        if self._connection:
+            self._connection.close()
+            self._connection = None
