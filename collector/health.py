@@ -1,16 +1,16 @@
 """Health and metrics: what each process says of itself, and what the supervisor makes of it.
 
-Every child answers on a loopback socket of its own: /healthz (it runs), /readyz (503 and its
-reasons, or 200 and notes on what is wrong but does not hinder), /metrics.
+Every child answers on a loopback socket of its own: /healthz (it runs), /metrics, and /readyz:
+503 and a reason a line, or 200, "ok", and a line for whatever is wrong but does not hinder.
 """
 
 import asyncio
 import socket
 from collections.abc import Awaitable, Callable, Iterable, Mapping
+from dataclasses import dataclass
 from typing import Final
 
 import aiohttp
-import msgspec
 from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 from prometheus_client.core import Metric
@@ -20,11 +20,23 @@ from prometheus_client.registry import Collector
 _SECONDS: Final = 2.0  # a child that does not answer within this is not up
 
 
-class State(msgspec.Struct, frozen=True):
+@dataclass(frozen=True)
+class State:
     """Why a process is not ready (empty: it is), and what else someone should know."""
 
-    reasons: list[str] = []
-    notes: list[str] = []
+    reasons: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    def render(self) -> tuple[int, str]:
+        """Status and text of /readyz."""
+        lines = (*self.reasons, *self.notes) if self.reasons else ("ok", *self.notes)
+        return 503 if self.reasons else 200, "\n".join(lines) + "\n"
+
+    @classmethod
+    def parse(cls, status: int, text: str) -> "State":
+        """The inverse of `render`."""
+        lines = tuple(text.splitlines())
+        return cls(notes=lines[1:]) if status == 200 else cls(reasons=lines or (str(status),))
 
 
 async def serve(
@@ -38,10 +50,8 @@ async def serve(
         return web.Response(text="running\n")
 
     async def ready(_: web.Request) -> web.Response:
-        now = await state()
-        body = msgspec.json.encode(now) + b"\n"
-        status = 503 if now.reasons else 200
-        return web.Response(status=status, body=body, content_type="application/json")
+        status, text = (await state()).render()
+        return web.Response(status=status, text=text)
 
     async def measured(_: web.Request) -> web.Response:
         return web.Response(body=await metrics(), headers={"Content-Type": CONTENT_TYPE_LATEST})
@@ -81,41 +91,32 @@ class Panel:
     async def state(self) -> State:
         """The children's reasons and notes, each with its process's name."""
         if self._draining():
-            return State(reasons=["draining"])
-        answers = await self._ask("/readyz")
+            return State(("draining",))
         reasons: list[str] = []
         notes: list[str] = []
-        for name, body in zip(self._ports, answers, strict=True):
-            try:
-                told = msgspec.json.decode(body or b"", type=State)
-            except msgspec.MsgspecError:
-                told = State(reasons=["not up"])
+        for name, answer in (await self._ask("/readyz")).items():
+            told = State.parse(*answer) if answer else State(("not up",))
             reasons += [f"{name}: {reason}" for reason in told.reasons]
             notes += [f"{name}: {note}" for note in told.notes]
-        return State(reasons, notes)
+        return State(tuple(reasons), tuple(notes))
 
     async def metrics(self) -> bytes:
         """What all children measure; a child that does not answer is only missing in it."""
         answers = await self._ask("/metrics")
-        pages = [
-            (name, body.decode())
-            for name, body in zip(self._ports, answers, strict=True)
-            if body is not None
-        ]
+        pages = [(name, answer[1]) for name, answer in answers.items() if answer]
         return generate_latest(_Merged(pages))
 
-    async def _ask(self, path: str) -> list[bytes | None]:
+    async def _ask(self, path: str) -> dict[str, tuple[int, str] | None]:
         timeout = aiohttp.ClientTimeout(total=_SECONDS)
         async with aiohttp.ClientSession(timeout=timeout) as session:
-            return await asyncio.gather(
-                *(_get(session, port, path) for port in self._ports.values())
-            )
+            asked = (_get(session, port, path) for port in self._ports.values())
+            return dict(zip(self._ports, await asyncio.gather(*asked), strict=True))
 
 
-async def _get(session: aiohttp.ClientSession, port: int, path: str) -> bytes | None:
+async def _get(session: aiohttp.ClientSession, port: int, path: str) -> tuple[int, str] | None:
     try:
         async with session.get(f"http://127.0.0.1:{port}{path}") as answer:
-            return await answer.read()
+            return answer.status, await answer.text()
     except (aiohttp.ClientError, TimeoutError):
         return None
 

@@ -73,10 +73,10 @@ class Worker:
     def state(self) -> State:
         """Whether events can be taken."""
         trouble = self.commit.journal.trouble
-        reasons = [_TROUBLE[trouble]] if trouble else []
+        reasons = (_TROUBLE[trouble],) if trouble else ()
         return State(
-            ["draining", *reasons] if self.draining else reasons,
-            [f"key file: {self.keys.trouble}"] if self.keys.trouble else [],
+            ("draining", *reasons) if self.draining else reasons,
+            (f"key file: {self.keys.trouble}",) if self.keys.trouble else (),
         )
 
     async def serve(self, listener: socket.socket, health: socket.socket) -> None:

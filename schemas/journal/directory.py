@@ -7,7 +7,7 @@ import zlib
 from pathlib import Path
 from typing import Final
 
-from schemas.journal.frame import Frame, scan
+from schemas.journal.frame import MAX_BLOCK, last_frame
 
 LOCK: Final = "lock"
 POSITION: Final = "position"
@@ -130,10 +130,30 @@ def _shipped(journal: Path, sealed: bool, before: float) -> list[Path]:
     return gone
 
 
+def make_room(root: Path, now: float, keep_seconds: float, max_bytes: int) -> int:
+    """`expire`, but keep shorter than wanted where what is kept would fill the journals' cap."""
+    removed = expire(root, now, keep_seconds)
+    while used_bytes(root) > 0.75 * max_bytes and keep_seconds > 1.0:
+        keep_seconds /= 4
+        removed += expire(root, now, keep_seconds)
+    return removed
+
+
+def end_seq(journal: Path) -> int:
+    """The seq after the last whole frame on disk; 1 if there is none."""
+    ends = (_end_of(path) for _, path in reversed(segments(journal)))
+    return next((end for end in ends if end), 1)
+
+
 def _end_of(segment: Path) -> int:
-    """The seq after a sealed segment's last whole frame."""
-    frames = scan(segment.read_bytes(), complete=True)
-    return max((item.next_seq for item in frames if isinstance(item, Frame)), default=0)
+    """The seq after a segment's last whole frame, found in its tail; 0 if there is none."""
+    try:
+        with segment.open("rb") as file:
+            file.seek(max(0, segment.stat().st_size - 2 * MAX_BLOCK))
+            frame = last_frame(file.read())
+    except FileNotFoundError:
+        return 0
+    return frame.next_seq if frame else 0
 
 
 def _older(path: Path, before: float) -> bool:

@@ -87,3 +87,14 @@ def _next_frame(data: bytes, broken: int) -> int | None:
             return at
         at = data.find(MAGIC, at + 1)
     return None
+
+
+def last_frame(data: bytes) -> Frame | None:
+    """The last whole frame of data that may begin in the middle of one."""
+    at = data.rfind(MAGIC)
+    while at >= 0:
+        frame = decode(data, at)
+        if frame is not None:
+            return frame
+        at = data.rfind(MAGIC, 0, at)
+    return None
