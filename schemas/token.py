@@ -106,7 +106,7 @@ def pack(purpose: Purpose, sealed: Sealed) -> bytes:
 
 
 def unpack(purpose: Purpose, payload: bytes) -> Sealed:
-    """The inverse of `pack`; raises TokenError("content") on anything `pack` would not write."""
+    """The inverse of `pack`; raises TokenError("content") on what is no payload of this format."""
     try:
         if payload[0] & 0xF0 != _VERSION:
             raise TokenError("content")

@@ -1,5 +1,5 @@
 -- One row an event, named by (journal, seq), which is unique.
-CREATE TABLE {database}.events{local}{on_cluster}
+CREATE TABLE IF NOT EXISTS {database}.events{local}{on_cluster}
 (
     journal LowCardinality(String) CODEC(ZSTD(1)),
     seq UInt64 CODEC(Delta, ZSTD(1)),
@@ -34,7 +34,7 @@ ORDER BY (campaign, kind, ts)
 SETTINGS fsync_after_insert = 1, fsync_part_directory = 1, non_replicated_deduplication_window = 0;
 
 -- Lines that are no event, with the reason; keyed by where they stood.
-CREATE TABLE {database}.dead_letter{local}{on_cluster}
+CREATE TABLE IF NOT EXISTS {database}.dead_letter{local}{on_cluster}
 (
     topic LowCardinality(String),
     partition Int32,
@@ -51,7 +51,7 @@ ORDER BY (topic, partition, `offset`, line, journal, seq)
 SETTINGS fsync_after_insert = 1;
 
 -- What the consumer has taken from each journal, written when it is verified in the store.
-CREATE TABLE {database}.taken{local}{on_cluster}
+CREATE TABLE IF NOT EXISTS {database}.taken{local}{on_cluster}
 (
     journal LowCardinality(String),
     first_seq UInt64 CODEC(Delta, ZSTD(1)),

@@ -2,7 +2,7 @@
 -- a hit is any valid request of a pixel, HEAD included. Rates divide by recipients.
 
 -- Recorded sends that were not taken back: one row a (campaign, send, recipient).
-CREATE VIEW {database}.sends{on_cluster} AS
+CREATE OR REPLACE VIEW {database}.sends{on_cluster} AS
 SELECT
     campaign,
     send,
@@ -15,7 +15,7 @@ GROUP BY campaign, send, recipient
 HAVING argMax(kind, (ts, journal, seq)) = 'sent';
 
 -- What each recipient of a campaign did. `sends` is 0 where no send is recorded.
-CREATE VIEW {database}.readers{on_cluster} AS
+CREATE OR REPLACE VIEW {database}.readers{on_cluster} AS
 SELECT
     campaign,
     recipient,
@@ -43,7 +43,7 @@ GROUP BY campaign, recipient;
 -- sends: distinct (send, recipient). recipients: distinct recipients with a recorded send.
 -- hits, clicks: all of them. unique_opens, unique_clicks: recipients, of those with a send.
 -- open_rate (apparent): recipients who opened or clicked / recipients. click_rate: who clicked.
-CREATE VIEW {database}.campaigns{on_cluster} AS
+CREATE OR REPLACE VIEW {database}.campaigns{on_cluster} AS
 SELECT
     campaign,
     sum(r.sends) AS sends,
@@ -59,7 +59,7 @@ FROM {database}.readers AS r
 GROUP BY campaign;
 
 -- Recipients without a recorded send: shown apart, in no rate.
-CREATE VIEW {database}.unrecorded{on_cluster} AS
+CREATE OR REPLACE VIEW {database}.unrecorded{on_cluster} AS
 SELECT
     campaign,
     count() AS recipients,
@@ -71,7 +71,7 @@ WHERE r.sends = 0
 GROUP BY campaign;
 
 -- Opens and clicks over time, in UTC. recipients: who opened in that hour or day.
-CREATE VIEW {database}.opens_by_hour{on_cluster} AS
+CREATE OR REPLACE VIEW {database}.opens_by_hour{on_cluster} AS
 SELECT
     campaign,
     toStartOfHour(ts) AS hour,
@@ -82,7 +82,7 @@ FROM {database}.events
 WHERE kind IN ('open', 'click')
 GROUP BY campaign, hour;
 
-CREATE VIEW {database}.opens_by_day{on_cluster} AS
+CREATE OR REPLACE VIEW {database}.opens_by_day{on_cluster} AS
 SELECT
     campaign,
     toDate(ts) AS day,
@@ -94,7 +94,7 @@ WHERE kind IN ('open', 'click')
 GROUP BY campaign, day;
 
 -- How long after the send people first opened: whole hours, and how many recipients did by then.
-CREATE VIEW {database}.hours_since_send{on_cluster} AS
+CREATE OR REPLACE VIEW {database}.hours_since_send{on_cluster} AS
 SELECT
     campaign,
     hour,
@@ -117,25 +117,25 @@ FROM
 );
 
 -- Who opened, and who never did (images may be blocked: no open seen is not unread).
-CREATE VIEW {database}.opened{on_cluster} AS
+CREATE OR REPLACE VIEW {database}.opened{on_cluster} AS
 SELECT campaign, recipient, opens, clicks, first_open, last_open
 FROM {database}.readers
 WHERE sends > 0 AND opens > 0;
 
-CREATE VIEW {database}.never_opened{on_cluster} AS
+CREATE OR REPLACE VIEW {database}.never_opened{on_cluster} AS
 SELECT campaign, recipient, sends, clicks
 FROM {database}.readers
 WHERE sends > 0 AND opens = 0;
 
 -- Clicks by link. recipients: distinct people who clicked it.
-CREATE VIEW {database}.top_links{on_cluster} AS
+CREATE OR REPLACE VIEW {database}.top_links{on_cluster} AS
 SELECT campaign, link, count() AS clicks, uniqExact(recipient) AS recipients
 FROM {database}.events
 WHERE kind = 'click' AND method = 'GET'
 GROUP BY campaign, link;
 
 -- Opens by the program that fetched the pixel, as it names itself.
-CREATE VIEW {database}.clients{on_cluster} AS
+CREATE OR REPLACE VIEW {database}.clients{on_cluster} AS
 SELECT
     campaign,
     user_agent,

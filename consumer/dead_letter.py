@@ -1,0 +1,111 @@
+"""The dead letter: lines that are no event, found by halving and kept with the reason."""
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Final
+
+import orjson
+from clickhouse_connect.driver.client import Client
+
+from consumer.batch import Block
+from consumer.errors import Poison
+from consumer.store import reactions
+
+#: What is kept of a line, in bytes.
+MAX_RAW: Final = 64 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One line of a block and the place it is known by."""
+
+    block: Block
+    number: int
+    data: bytes
+
+    @property
+    def seq(self) -> int:
+        """Its seq, where the block says so; else 0."""
+        return self.block.first_seq + self.number if self.block.events else 0
+
+
+@dataclass(frozen=True, slots=True)
+class Dead:
+    """A line that is no event, and why."""
+
+    line: Line
+    reason: str
+
+
+def lines(block: Block) -> Iterator[Line]:
+    """The lines of a block; the last may lack its newline."""
+    parts = block.data.split(b"\n")
+    if not parts[-1]:
+        parts.pop()
+    for number, data in enumerate(parts):
+        yield Line(block, number, data + b"\n")
+
+
+def sift(blocks: list[Block], load: Callable[[bytes], None]) -> tuple[int, list[Dead]]:
+    """Load all good lines of a batch that holds bad ones; how many there are, and the bad ones.
+
+    What is no JSON object is seen at once. The rest is halved until the store takes it or one
+    line is left.
+    """
+    good: list[Line] = []
+    dead: list[Dead] = []
+    for block in blocks:
+        for line in lines(block):
+            reason = _not_an_object(line.data)
+            if reason:
+                dead.append(Dead(line, reason))
+            else:
+                good.append(line)
+    return _halve(good, load, dead), dead
+
+
+def _not_an_object(data: bytes) -> str:
+    try:
+        value = orjson.loads(data)
+    except orjson.JSONDecodeError as error:
+        return f"not JSON: {error}"
+    return "" if isinstance(value, dict) else "not a JSON object"
+
+
+def _halve(some: list[Line], load: Callable[[bytes], None], dead: list[Dead]) -> int:
+    if not some:
+        return 0
+    try:
+        load(b"".join(line.data for line in some))
+    except Poison as poison:
+        if len(some) == 1:
+            dead.append(Dead(some[0], str(poison)))
+            return 0
+        middle = len(some) // 2
+        return _halve(some[:middle], load, dead) + _halve(some[middle:], load, dead)
+    return len(some)
+
+
+def store(client: Client, table: str, dead: list[Dead], now: int) -> None:
+    """Write lines to the dead letter. Writing them again replaces them."""
+    if not dead:
+        return
+    body = b"".join(json.dumps(_row(item, now)).encode() + b"\n" for item in dead)
+    with reactions():
+        client.raw_insert(table, insert_block=body, fmt="JSONEachRow", settings={"async_insert": 0})
+
+
+def _row(item: Dead, now: int) -> dict[str, object]:
+    block = item.line.block
+    return {
+        "topic": block.topic,
+        "partition": block.partition,
+        "offset": block.offset,
+        "line": item.line.number,
+        "journal": block.journal,
+        "seq": item.line.seq,
+        "reason": item.reason,
+        "raw": item.line.data[:MAX_RAW].decode("utf-8", "replace"),
+        "at": now,
+    }

@@ -1,0 +1,148 @@
+"""The one-machine mode: this process holds the store (chDB) and counts the journals beside it.
+
+`python -m consumer.embedded --sql-fd N --health-fd M` is the child of `heliograph up`: settings
+come as one line on standard input, and its end means that the parent is gone. `take_in` is for
+commands that ask the store while no such child runs.
+"""
+
+import argparse
+import asyncio
+import contextlib
+import logging
+import os
+import socket
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Final
+
+import chdb
+import uvloop
+from clickhouse_connect.driver.client import Client
+
+from consumer.batch import Batch
+from consumer.errors import Misfit, StoreTrouble
+from consumer.health import health_app, listen
+from consumer.journal_source import JournalSource
+from consumer.loop import Loop
+from consumer.metrics import Metrics
+from consumer.migrate import migrate, set_retention
+from consumer.process import stop_requests
+from consumer.settings import ConsumerSettings
+from consumer.sql.front import sql_app
+from consumer.store import open_embedded, patiently
+from consumer.writer import Writer
+from schemas.journal.directory import expire
+from schemas.settings import decode
+
+_log: Final = logging.getLogger(__name__)
+#: How long a store that another process holds is waited for, in seconds.
+PATIENCE: Final = 20.0
+DRAIN_SECONDS: Final = 8.0
+_HOUSEKEEPING: Final = 60.0
+
+
+def journal_root(data: Path) -> Path:
+    """Where the journals of a data directory are."""
+    return data / "journal"
+
+
+def store_path(data: Path) -> Path:
+    """Where the store of a data directory is."""
+    return data / "store"
+
+
+def _open(settings: ConsumerSettings) -> Client:
+    client = patiently(partial(open_embedded, store_path(settings.data)), PATIENCE)
+    migrate(client, settings.database)
+    set_retention(client, settings)
+    return client
+
+
+def _loop(client: Client, settings: ConsumerSettings, metrics: Metrics) -> Loop:
+    def damaged(journal: Path, size: int, kept: Path) -> None:
+        metrics.damaged.inc(size)
+        _log.warning("journal %s: %d bytes are no frame, kept in %s", journal.name, size, kept)
+
+    open_writer = partial(
+        Writer,
+        client,
+        settings.database,
+        random=os.urandom,
+        clock=time.time,
+        retention_days=settings.retention_days,
+    )
+    new_batch = partial(Batch, settings.batch_rows, settings.batch_bytes, settings.batch_seconds)
+    return Loop(
+        JournalSource(journal_root(settings.data), damaged), open_writer, new_batch, metrics
+    )
+
+
+@contextmanager
+def take_in(settings: ConsumerSettings) -> Iterator[Client]:
+    """The store of a data directory on which `up` does not run, with all its journals counted.
+
+    Raises StoreTrouble if another process holds it for longer than `PATIENCE`.
+    """
+    client = _open(settings)
+    try:
+        asyncio.run(_loop(client, settings, Metrics()).catch_up())
+        yield client
+    finally:
+        client.close()
+
+
+async def _housekeeping(settings: ConsumerSettings) -> None:
+    while True:
+        await asyncio.sleep(_HOUSEKEEPING)
+        root, keep = journal_root(settings.data), settings.journal_keep_hours * 3600
+        try:
+            await asyncio.to_thread(expire, root, time.time(), keep)
+        except OSError as error:
+            _log.warning("old journal segments could not be deleted: %s", error)
+
+
+async def _serve(settings: ConsumerSettings, sql: socket.socket, health: socket.socket) -> None:
+    metrics = Metrics()
+    stop = stop_requests()
+    health_site = await listen(health_app(metrics), health)
+    client = await asyncio.to_thread(_open, settings)
+    connect = partial(chdb.connect, os.path.realpath(store_path(settings.data)))
+    sql_site = await listen(sql_app(connect, read_only=True), sql)
+    housekeeping = asyncio.create_task(_housekeeping(settings))
+    try:
+        await _loop(client, settings, metrics).run(stop, DRAIN_SECONDS)
+    finally:
+        housekeeping.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await housekeeping
+        await sql_site.cleanup()
+        await health_site.cleanup()
+        client.close()
+
+
+def main() -> int:
+    """Entry point of the child process."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--sql-fd", type=int, required=True)
+    parser.add_argument("--health-fd", type=int, required=True)
+    args = parser.parse_args()
+    logging.basicConfig(level=logging.WARNING, format="heliograph consumer: %(message)s")
+    settings = decode(ConsumerSettings, sys.stdin.buffer.readline())
+    try:
+        uvloop.run(
+            _serve(
+                settings, socket.socket(fileno=args.sql_fd), socket.socket(fileno=args.health_fd)
+            )
+        )
+    except (Misfit, StoreTrouble) as error:
+        _log.error("%s", error)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

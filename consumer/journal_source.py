@@ -1,0 +1,82 @@
+"""The journals of this machine as a source: one partition, one reader a journal."""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Final
+
+from consumer.batch import Block, Partition
+from consumer.source import OnRelease
+from schemas.journal import reship
+from schemas.journal.directory import journals, read_position, write_position
+from schemas.journal.reader import OnDamage, Reader
+
+PARTITION: Final[Partition] = ("", 0)
+#: What is read of one journal before the next has its turn, in bytes.
+_TURN: Final = 4 << 20
+_IDLE: Final = 0.05
+
+
+class JournalSource:
+    """Reads all journals under a root. The positions beside them are its commits.
+
+    The root belongs to one process at a time (the store's lock sees to it), so a partition once
+    given is never taken away, and `confirm` has nothing to ask.
+    """
+
+    def __init__(self, root: Path, on_damage: OnDamage) -> None:
+        self._root = root
+        self._on_damage = on_damage
+        self._readers: dict[str, Reader] = {}
+
+    async def start(self, on_release: OnRelease) -> None:
+        """Nothing is ever released."""
+
+    async def poll(self, timeout: float) -> Mapping[Partition, Sequence[Block]]:
+        """See `Source`."""
+        blocks = await asyncio.to_thread(self._read)
+        if blocks:
+            return {PARTITION: blocks}
+        await asyncio.sleep(min(timeout, _IDLE))
+        return {}
+
+    def _read(self) -> list[Block]:
+        if reship.obey(self._root):
+            self._readers.clear()
+        blocks: list[Block] = []
+        for path in journals(self._root):
+            reader = self._readers.get(path.name)
+            if reader is None:
+                reader = Reader(path, read_position(path), self._on_damage)
+                self._readers[path.name] = reader
+            if not reader.finished:
+                blocks.extend(self._blocks(reader))
+        return blocks
+
+    def _blocks(self, reader: Reader) -> list[Block]:
+        name = reader.journal.name
+        return [
+            Block("", 0, frame.first_seq, name, frame.first_seq, frame.events, frame.block)
+            for frame in reader.read(_TURN)
+        ]
+
+    async def confirm(self, partition: Partition) -> None:
+        """Always ours."""
+
+    async def commit(self, partition: Partition, blocks: Sequence[Block]) -> None:
+        """See `Source`."""
+        ends = {block.journal: block.first_seq + block.events for block in blocks}
+        for journal, next_seq in ends.items():
+            write_position(self._root / journal, next_seq)
+
+    async def rejoin(self) -> None:
+        """See `Source`."""
+        self._readers.clear()
+
+    def drained(self) -> bool:
+        """Whether every journal is sealed and read to its end."""
+        found = [self._readers.get(path.name) for path in journals(self._root)]
+        return all(reader is not None and reader.finished for reader in found)
+
+    async def close(self) -> None:
+        """Nothing is held open."""

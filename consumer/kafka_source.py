@@ -1,0 +1,188 @@
+"""A Kafka topic as a source: a member of a consumer group, committing after the store."""
+
+import asyncio
+import logging
+import ssl
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any, Final
+
+from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, ConsumerRecord, TopicPartition
+from aiokafka.errors import (
+    CommitFailedError,
+    IllegalGenerationError,
+    IllegalStateError,
+    KafkaError,
+    RebalanceInProgressError,
+    UnknownMemberIdError,
+)
+from aiokafka.helpers import create_ssl_context
+
+from consumer.batch import Block, Partition
+from consumer.errors import Fenced
+from consumer.settings import ConsumerSettings
+from consumer.source import OnRelease
+
+_log: Final = logging.getLogger(__name__)
+_NOT_OURS: Final = (
+    CommitFailedError,
+    IllegalGenerationError,
+    IllegalStateError,
+    RebalanceInProgressError,
+    UnknownMemberIdError,
+)
+
+
+class KafkaSource(ConsumerRebalanceListener):  # type: ignore[misc]
+    """Partitions of the topic, shared with the other consumers of the group."""
+
+    def __init__(self, settings: ConsumerSettings) -> None:
+        self._settings = settings
+        self._consumer: AIOKafkaConsumer | None = None
+        self._on_release: OnRelease = _nothing
+
+    async def start(self, on_release: OnRelease) -> None:
+        """Join the group; waits for Kafka as long as it takes."""
+        self._on_release = on_release
+        pause = 0.2
+        while self._consumer is None:
+            consumer = self._make()
+            try:
+                await consumer.start()
+            except KafkaError as error:
+                _log.warning("Kafka does not answer, trying again: %s", error)
+                await consumer.stop()
+                await asyncio.sleep(pause)
+                pause = min(pause * 2, 5.0)
+            else:
+                consumer.subscribe([self._settings.topic], listener=self)
+                self._consumer = consumer
+
+    def _make(self) -> AIOKafkaConsumer:
+        s = self._settings
+        return AIOKafkaConsumer(
+            bootstrap_servers=list(s.kafka),
+            group_id=s.group,
+            # The store knows what it has, so starting too early is safe, too late is not.
+            auto_offset_reset="earliest",
+            enable_auto_commit=False,
+            max_partition_fetch_bytes=8 << 20,
+            fetch_max_bytes=32 << 20,
+            metadata_max_age_ms=10_000,
+            session_timeout_ms=10_000,
+            heartbeat_interval_ms=3_000,
+            max_poll_interval_ms=3_600_000,
+            security_protocol=s.kafka_security_protocol,
+            sasl_mechanism=s.kafka_sasl_mechanism,
+            sasl_plain_username=s.kafka_sasl_username or None,
+            sasl_plain_password=s.kafka_sasl_password or None,
+            ssl_context=_ssl_context(s),
+        )
+
+    @property
+    def _joined(self) -> AIOKafkaConsumer:
+        if self._consumer is None:
+            raise Fenced("not in the group")
+        return self._consumer
+
+    async def poll(self, timeout: float) -> Mapping[Partition, Sequence[Block]]:
+        """See `Source`. Kafka's troubles are waited out."""
+        try:
+            found = await self._joined.getmany(timeout_ms=int(timeout * 1000))
+        except KafkaError as error:
+            _log.warning("Kafka does not give records, trying again: %s", error)
+            await asyncio.sleep(timeout)
+            return {}
+        return {
+            (tp.topic, tp.partition): [_block(record) for record in records]
+            for tp, records in found.items()
+        }
+
+    async def confirm(self, partition: Partition) -> None:
+        """Commit the position as it is: only a member of the current generation can."""
+        place = TopicPartition(*partition)
+        try:
+            position = await self._joined.committed(place) or 0
+        except KafkaError as error:
+            raise Fenced(str(error)) from error
+        await self._commit(place, position)
+
+    async def commit(self, partition: Partition, blocks: Sequence[Block]) -> None:
+        """See `Source`."""
+        await self._commit(TopicPartition(*partition), blocks[-1].offset + 1)
+
+    async def _commit(self, place: TopicPartition, position: int) -> None:
+        try:
+            await self._joined.commit({place: position})
+        except _NOT_OURS as error:
+            raise Fenced(str(error)) from error
+        except KafkaError as error:
+            # Whether it was done is not known; reading the batch again is harmless.
+            raise Fenced(f"no commit: {error}") from error
+
+    async def on_partitions_revoked(self, revoked: Collection[TopicPartition]) -> None:
+        """Let what is in flight come to an end before somebody else reads on."""
+        await self._on_release([(tp.topic, tp.partition) for tp in revoked])
+
+    async def on_partitions_assigned(self, assigned: Collection[TopicPartition]) -> None:
+        """Fences are put up when the first blocks come."""
+
+    async def rejoin(self) -> None:
+        """See `Source`."""
+        await self.close()
+        await self.start(self._on_release)
+
+    def drained(self) -> bool:
+        """A topic has no end: stopping waits for nothing."""
+        return True
+
+    def lag(self) -> int:
+        """Records known to be in the topic and not yet given."""
+        if self._consumer is None:
+            return 0
+        behind = 0
+        for tp in self._consumer.assignment():
+            end, at = self._consumer.highwater(tp), self._consumer.last_stable_offset(tp)
+            behind += max(0, (end or 0) - (at or 0))
+        return behind
+
+    async def close(self) -> None:
+        """Leave the group."""
+        if self._consumer is not None:
+            consumer, self._consumer = self._consumer, None
+            await consumer.stop()
+
+
+async def _nothing(partitions: Collection[Partition]) -> None:
+    return
+
+
+def _block(record: "ConsumerRecord[Any, Any]") -> Block:
+    headers = dict(record.headers or ())
+    data = record.value or b""
+    if data and not data.endswith(b"\n"):
+        data += b"\n"
+    return Block(
+        record.topic,
+        record.partition,
+        record.offset,
+        (record.key or b"").decode("utf-8", "replace"),
+        _number(headers.get("first_seq")),
+        _number(headers.get("count")),
+        data,
+    )
+
+
+def _number(header: bytes | None) -> int:
+    """A decimal header; 0 where a stranger's record has none."""
+    return int(header) if header and header.isdigit() and len(header) < 19 else 0
+
+
+def _ssl_context(s: ConsumerSettings) -> ssl.SSLContext | None:
+    if "SSL" not in s.kafka_security_protocol:
+        return None
+    context: ssl.SSLContext = create_ssl_context(
+        cafile=s.kafka_ssl_cafile or None,
+        certfile=s.kafka_ssl_certfile or None,
+        keyfile=s.kafka_ssl_keyfile or None,
+    )
+    return context

@@ -1,0 +1,89 @@
+"""`heliograph consume`: from a Kafka topic into ClickHouse."""
+
+import asyncio
+import logging
+import os
+import socket
+import time
+from functools import partial
+
+import uvloop
+from clickhouse_connect.driver.client import Client
+
+from consumer.batch import Batch
+from consumer.errors import Misfit, StoreTrouble
+from consumer.health import health_app, listen
+from consumer.kafka_source import KafkaSource
+from consumer.loop import Loop
+from consumer.metrics import Metrics
+from consumer.migrate import pending, set_retention
+from consumer.process import stop_requests
+from consumer.settings import ConsumerSettings
+from consumer.store import connect
+from consumer.writer import Writer
+
+_log = logging.getLogger(__name__)
+
+
+async def _ready_store(settings: ConsumerSettings, stop: asyncio.Event) -> Client | None:
+    """A client of a migrated store, waiting for the server; None if told to stop meanwhile."""
+    pause = 0.2
+    while not stop.is_set():
+        try:
+            client = await asyncio.to_thread(connect, settings)
+            missing = await asyncio.to_thread(pending, client, settings.database, settings.cluster)
+            if missing:
+                names = ", ".join(migration.name for migration in missing)
+                raise Misfit(f"the store lacks {names}: run `heliograph migrate` first")
+            await asyncio.to_thread(set_retention, client, settings)
+            return client
+        except StoreTrouble as trouble:
+            _log.warning("ClickHouse does not answer, trying again: %s", trouble)
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, 5.0)
+    return None
+
+
+async def consume(settings: ConsumerSettings, health: socket.socket) -> None:
+    """Consume until SIGTERM or SIGINT; raises Misfit where the store cannot be used."""
+    metrics = Metrics()
+    stop = stop_requests(watch_stdin=False)
+    site = await listen(health_app(metrics), health)
+    try:
+        client = await _ready_store(settings, stop)
+        if client is None:
+            return
+        open_writer = partial(
+            Writer,
+            client,
+            settings.database,
+            random=os.urandom,
+            clock=time.time,
+            retention_days=settings.retention_days,
+            cluster=bool(settings.cluster),
+        )
+        new_batch = partial(
+            Batch, settings.batch_rows, settings.batch_bytes, settings.batch_seconds
+        )
+        await Loop(KafkaSource(settings), open_writer, new_batch, metrics).run(stop, 8.0)
+    finally:
+        await site.cleanup()
+
+
+def serve(settings: ConsumerSettings) -> int:
+    """Run the consumer; the exit code."""
+    logging.basicConfig(level=logging.WARNING, format="heliograph consumer: %(message)s")
+    if not settings.kafka or not settings.clickhouse:
+        _log.error("HELIOGRAPH_KAFKA and HELIOGRAPH_CLICKHOUSE are both needed")
+        return 2
+    try:
+        health = socket.create_server((settings.health_host, settings.health_port))
+    except OSError as error:
+        _log.error("health port %s:%s: %s", settings.health_host, settings.health_port, error)
+        return 2
+    try:
+        uvloop.run(consume(settings, health))
+    except Misfit as misfit:
+        _log.error("%s", misfit)
+        return 2
+    return 0

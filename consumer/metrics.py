@@ -1,0 +1,65 @@
+"""The consumer's metrics: every name once, with what it means."""
+
+import time
+from typing import Final
+
+from prometheus_client import CollectorRegistry, Counter, Gauge
+
+from consumer.writer import Outcome
+
+#: The loop is taken for stuck when it has not come round for this long, in seconds.
+STUCK: Final = 60.0
+
+
+class Metrics:
+    """Counters of one consumer process, and what its health is judged by."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        r = self.registry
+        self.events = Counter(
+            "heliograph_consumer_events", "events verified in the store", registry=r
+        )
+        self.dead = Counter(
+            "heliograph_consumer_dead_letters", "lines that are no event", registry=r
+        )
+        self.batches = Counter("heliograph_consumer_batches", "batches committed", registry=r)
+        self.blocks = Counter("heliograph_consumer_blocks", "blocks committed", registry=r)
+        self.rejoins = Counter("heliograph_consumer_rejoins", "times fenced or cut off", registry=r)
+        self.troubles = Counter(
+            "heliograph_consumer_troubles", "failed tries of a batch", registry=r
+        )
+        self.damaged = Counter("heliograph_journal_damaged_bytes", "bytes set aside", registry=r)
+        self.freshness = Gauge(
+            "heliograph_consumer_delay_seconds",
+            "age of the last batch's first event when it was committed",
+            registry=r,
+        )  # fmt: skip
+        self.trouble = ""
+        self.started = False
+        self._turned_at = time.monotonic()
+
+    def wrote(self, outcome: Outcome, blocks: int) -> None:
+        """A batch is committed."""
+        self.events.inc(outcome.events)
+        self.dead.inc(outcome.dead)
+        self.batches.inc()
+        self.blocks.inc(blocks)
+        if outcome.first_ts:
+            self.freshness.set(max(0.0, time.time() - outcome.first_ts / 1000))
+
+    def in_trouble(self, reason: str) -> None:
+        """The store failed, or (with no reason) works again."""
+        self.trouble = reason
+        if reason:
+            self.troubles.inc()
+            self._turned_at = time.monotonic()  # trying again is not being stuck
+
+    def turned(self) -> None:
+        """The loop came round."""
+        self.started = True
+        self._turned_at = time.monotonic()
+
+    def stuck(self) -> bool:
+        """Whether the loop has stopped moving."""
+        return time.monotonic() - self._turned_at > STUCK

@@ -1,0 +1,90 @@
+"""Staging: where a batch is parsed, and the fence that keeps zombies out.
+
+A consumer that was taken for dead can still have an insert running in the server, or one on the
+way. So every consumer writes through a staging table of its own, and takes a partition over in
+this order: create one's stage; confirm that the partition is ours; drop all other stages of the
+partition, SYNC. DROP waits for the inserts that read from them; what arrives later finds no table
+and fails. Of two that do this at once, at most one stage survives. After any trouble of its own a
+consumer fences itself in the same way. Needs an Atomic database.
+"""
+
+import hashlib
+from collections.abc import Callable
+from typing import Final
+
+from clickhouse_connect.driver.client import Client
+
+from consumer.batch import Partition
+from consumer.store import execute, reactions, rows
+
+#: Numbers are decimals because ClickHouse lets integers overflow silently while parsing.
+_COLUMNS: Final = """
+    journal String, seq Decimal(18, 0), ts Decimal(18, 0), kind String, campaign String,
+    send String, recipient String, message_id String, sent_at Decimal(18, 0), link String,
+    method String, address String, user_agent String, accept_language String, referer String,
+    prefetch String, key_id String,
+    CONSTRAINT identity CHECK match(journal, '^[0-9a-f]{28}$') AND seq > 0,
+    CONSTRAINT ts CHECK ts BETWEEN 946684800000 AND 4102444800000,
+    CONSTRAINT sent_at CHECK sent_at BETWEEN 0 AND 4294967295,
+    CONSTRAINT kind CHECK kind IN ('sent', 'open', 'click', 'cancelled'),
+    CONSTRAINT campaign CHECK campaign != '',
+    CONSTRAINT text CHECK isValidUTF8(concat(campaign, send, recipient, message_id, link, method,
+        address, user_agent, accept_language, referer, prefetch, key_id))
+"""
+#: Nothing is guessed: a field of the wrong type or an unknown one makes a line poison.
+_STRICT: Final = {
+    "async_insert": 0,
+    "input_format_skip_unknown_fields": 0,
+    "input_format_null_as_default": 0,
+    "input_format_json_read_objects_as_strings": 0,
+    "input_format_json_read_arrays_as_strings": 0,
+    "input_format_json_read_numbers_as_strings": 0,
+    "input_format_json_read_bools_as_strings": 0,
+}
+
+
+def prefix(database: str, partition: Partition) -> str:
+    """What the names of all stages of a partition begin with."""
+    topic, number = partition
+    digest = hashlib.blake2b(f"{topic}\0{database}".encode(), digest_size=6).hexdigest()
+    return f"stage_{digest}_{number}_"
+
+
+class Stage:
+    """A staging table of one's own, made anew by whoever takes a partition over."""
+
+    def __init__(
+        self, client: Client, database: str, partition: Partition, random: Callable[[int], bytes]
+    ) -> None:
+        self._client = client
+        self._database = database
+        self._prefix = prefix(database, partition)
+        self._name = self._prefix + random(8).hex()
+        self.table = f"{database}.{self._name}"
+        execute(client, f"CREATE TABLE {self.table} ({_COLUMNS}) ENGINE = Memory")
+
+    def fence(self) -> int:
+        """Drop the partition's other stages and wait for what runs on them; how many there were."""
+        others = rows(
+            self._client,
+            f"SELECT name FROM system.tables WHERE database = '{self._database}' "
+            f"AND startsWith(name, '{self._prefix}') AND name != '{self._name}'",
+        )
+        for (name,) in others:
+            execute(self._client, f"DROP TABLE IF EXISTS {self._database}.{name} SYNC")
+        return len(others)
+
+    def load(self, data: bytes) -> None:
+        """Parse NDJSON lines into the table, all or none; raises Poison if any is no event."""
+        with reactions():
+            self._client.raw_insert(
+                self.table, insert_block=data, fmt="JSONEachRow", settings=_STRICT
+            )
+
+    def clear(self) -> None:
+        """Empty the table."""
+        execute(self._client, f"TRUNCATE TABLE {self.table}")
+
+    def drop(self) -> None:
+        """Give the table up."""
+        execute(self._client, f"DROP TABLE IF EXISTS {self.table} SYNC")

@@ -1,0 +1,28 @@
+"""Shipping again: a request left in the journals' root, obeyed by whoever moves the positions."""
+
+from pathlib import Path
+from typing import Final
+
+from schemas.files import write_whole
+from schemas.journal.directory import journals, read_position, segments, write_position
+
+REQUEST: Final = "reship"
+
+
+def request(root: Path, since: float) -> None:
+    """Ask for all kept segments last written at `since` (Unix seconds) or later, once more."""
+    write_whole(root / REQUEST, b"%d\n" % int(since))
+
+
+def obey(root: Path) -> bool:
+    """Set the positions back as requested; whether there was a request."""
+    try:
+        since = float((root / REQUEST).read_bytes())
+    except (FileNotFoundError, ValueError):
+        return False
+    for journal in journals(root):
+        again = [seq for seq, path in segments(journal) if path.stat().st_mtime >= since]
+        if again and min(again) < read_position(journal):
+            write_position(journal, min(again))
+    (root / REQUEST).unlink()
+    return True
