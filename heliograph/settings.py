@@ -78,5 +78,8 @@ class StoreSettings(DataSettings, frozen=True, kw_only=True):
 
 def read(kind: type[S], options: Namespace | Mapping[str, Any]) -> S:
     """Settings from options over the environment over defaults; raises SettingsError."""
-    given = vars(options) if isinstance(options, Namespace) else options
+    given = dict(vars(options) if isinstance(options, Namespace) else options)
+    if given.get("data") is not None:  # who names a directory does not mean the environment's URL
+        for url in ("clickhouse", "remote"):
+            given[url] = given.get(url) or ""
     return load(kind, os.environ, given)
