@@ -76,7 +76,7 @@ class Loop:
             await self._close()
 
     async def _turn(self, *, flush: bool = False) -> bool:
-        """Poll once and write what is due (with `flush`, all once nothing comes); was there more?"""
+        """Poll once and write what is due; with `flush`, all of it once nothing comes. More?"""
         try:
             found = await self._source.poll(_POLL)
             for partition, blocks in found.items():

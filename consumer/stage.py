@@ -27,9 +27,7 @@ _COLUMNS: Final = """
     CONSTRAINT ts CHECK ts BETWEEN 946684800000 AND 4102444800000,
     CONSTRAINT sent_at CHECK sent_at BETWEEN 0 AND 4294967295,
     CONSTRAINT kind CHECK kind IN ('sent', 'open', 'click', 'cancelled'),
-    CONSTRAINT campaign CHECK campaign != '',
-    CONSTRAINT text CHECK isValidUTF8(concat(campaign, send, recipient, message_id, link, method,
-        address, user_agent, accept_language, referer, prefetch, key_id))
+    CONSTRAINT campaign CHECK campaign != ''
 """
 #: Nothing is guessed: a field of the wrong type or an unknown one makes a line poison.
 _STRICT: Final = {

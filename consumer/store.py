@@ -50,6 +50,9 @@ def reactions() -> Iterator[None]:
             raise Poison(_reason(error)) from None
         if code == UNKNOWN_TABLE:
             raise TableGone(_reason(error)) from None
+        if isinstance(error.__cause__, UnicodeDecodeError):
+            # chDB quotes the data, cut in the middle of a character: only parsing does that.
+            raise Poison("refused in words that are not UTF-8") from None
         raise StoreTrouble(_reason(error)) from error
     except OSError as error:
         raise StoreTrouble(str(error)) from error

@@ -105,6 +105,7 @@ class Writer:
     def _load(self, batch: Batch) -> tuple[int, list[dead_letter.Dead]]:
         data = b"".join(block.data for block in batch.blocks)
         try:
+            _check_text(data)
             self.stage.load(data)
         except Poison:
             pass
@@ -164,3 +165,11 @@ class Writer:
             for r in ranges
         )
         execute(self._client, f"INSERT INTO {self._taken} VALUES {values}", async_insert=0)
+
+
+def _check_text(data: bytes) -> None:
+    """ClickHouse takes any bytes for text."""
+    try:
+        data.isascii() or data.decode()
+    except UnicodeDecodeError:
+        raise Poison("not UTF-8") from None

@@ -25,7 +25,8 @@ class Reader:
     everything in it has been given: then nothing will ever follow.
     """
 
-    def __init__(self, journal: Path, next_seq: int, on_damage: OnDamage) -> None:
+    def __init__(self, journal: Path, next_seq: int, on_damage: OnDamage | None = None) -> None:
+        """Without `on_damage` this is only a look: damage is passed over and nothing is written."""
         self.journal = journal
         self.next_seq = next_seq
         self.finished = False
@@ -106,6 +107,8 @@ class Reader:
             return b""
 
     def _set_aside(self, damage: Damage) -> None:
+        if self._on_damage is None:
+            return
         folder = self.journal.parent.parent / QUARANTINE
         folder.mkdir(exist_ok=True)
         kept = folder / f"{self.journal.name}-{self._path.stem}-{self._at + damage.start}.bin"

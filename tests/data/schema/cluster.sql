@@ -1,0 +1,227 @@
+-- 0001_events.sql
+
+-- One row an event, named by (journal, seq), which is unique.
+CREATE TABLE IF NOT EXISTS heliograph.events_local ON CLUSTER 'main'
+(
+    journal LowCardinality(String) CODEC(ZSTD(1)),
+    seq UInt64 CODEC(Delta, ZSTD(1)),
+    ts DateTime64(3, 'UTC') CODEC(Delta, ZSTD(1)),
+    kind LowCardinality(String),
+    campaign LowCardinality(String),
+    send LowCardinality(String),
+    recipient String CODEC(ZSTD(1)),
+    message_id String CODEC(ZSTD(1)),
+    sent_at DateTime('UTC') CODEC(T64, ZSTD(1)),
+    link String CODEC(ZSTD(1)),
+    method LowCardinality(String),
+    address String CODEC(ZSTD(1)),
+    user_agent LowCardinality(String),
+    accept_language LowCardinality(String),
+    referer LowCardinality(String),
+    prefetch LowCardinality(String),
+    key_id LowCardinality(String),
+    -- The look for what is there already touches only the granules of the journals and seqs asked.
+    INDEX by_journal journal TYPE minmax GRANULARITY 1,
+    INDEX by_seq seq TYPE minmax GRANULARITY 1,
+    -- Totals per campaign, kind and hour. It lives in the part: rows and counts come in one rename.
+    PROJECTION counts
+    (
+        SELECT campaign, kind, toStartOfHour(ts), count()
+        GROUP BY campaign, kind, toStartOfHour(ts)
+    )
+)
+ENGINE = ReplicatedMergeTree
+PARTITION BY toYYYYMM(ts)
+ORDER BY (campaign, kind, ts)
+SETTINGS fsync_after_insert = 1, fsync_part_directory = 1, non_replicated_deduplication_window = 0;
+
+-- Lines that are no event, with the reason; keyed by where they stood.
+CREATE TABLE IF NOT EXISTS heliograph.dead_letter_local ON CLUSTER 'main'
+(
+    topic LowCardinality(String),
+    partition Int32,
+    `offset` Int64,
+    line UInt32,
+    journal String,
+    seq UInt64,
+    reason String,
+    raw String CODEC(ZSTD(3)),
+    at DateTime('UTC')
+)
+ENGINE = ReplicatedReplacingMergeTree(at)
+ORDER BY (topic, partition, `offset`, line, journal, seq)
+SETTINGS fsync_after_insert = 1;
+
+-- What the consumer has taken from each journal, written when it is verified in the store.
+CREATE TABLE IF NOT EXISTS heliograph.taken_local ON CLUSTER 'main'
+(
+    journal LowCardinality(String),
+    first_seq UInt64 CODEC(Delta, ZSTD(1)),
+    last_seq UInt64 CODEC(Delta, ZSTD(1)),
+    events UInt64,
+    first_ts DateTime64(3, 'UTC'),
+    last_ts DateTime64(3, 'UTC'),
+    at DateTime('UTC')
+)
+ENGINE = ReplicatedReplacingMergeTree(at)
+ORDER BY (journal, first_seq, last_seq);
+
+-- 0002_distributed.cluster.sql
+
+-- On a cluster every table is spread by its journal or place, and read through these.
+CREATE TABLE IF NOT EXISTS heliograph.events ON CLUSTER 'main' AS heliograph.events_local
+ENGINE = Distributed('main', heliograph, events_local, cityHash64(journal));
+
+CREATE TABLE IF NOT EXISTS heliograph.dead_letter ON CLUSTER 'main' AS heliograph.dead_letter_local
+ENGINE = Distributed('main', heliograph, dead_letter_local, cityHash64(topic, partition));
+
+CREATE TABLE IF NOT EXISTS heliograph.taken ON CLUSTER 'main' AS heliograph.taken_local
+ENGINE = Distributed('main', heliograph, taken_local, cityHash64(journal));
+
+-- 0003_views.sql
+
+-- a hit is any valid request of a pixel, HEAD included. Rates divide by recipients.
+
+-- Recorded sends that were not taken back: one row a (campaign, send, recipient).
+CREATE OR REPLACE VIEW heliograph.sends ON CLUSTER 'main' AS
+SELECT
+    campaign,
+    send,
+    recipient,
+    argMax(message_id, (ts, journal, seq)) AS message_id,
+    argMax(e.sent_at, (ts, journal, seq)) AS sent_at
+FROM heliograph.events AS e
+WHERE kind IN ('sent', 'cancelled')
+GROUP BY campaign, send, recipient
+HAVING argMax(kind, (ts, journal, seq)) = 'sent';
+
+-- What each recipient of a campaign did. `sends` is 0 where no send is recorded.
+CREATE OR REPLACE VIEW heliograph.readers ON CLUSTER 'main' AS
+SELECT
+    campaign,
+    recipient,
+    sum(is_send) AS sends,
+    sum(is_hit) AS hits,
+    sum(is_open) AS opens,
+    sum(is_click) AS clicks,
+    minIf(at, is_open) AS first_open,
+    maxIf(at, is_open) AS last_open
+FROM
+(
+    SELECT
+        campaign, recipient, toDateTime64(sent_at, 3, 'UTC') AS at,
+        1 AS is_send, 0 AS is_hit, 0 AS is_open, 0 AS is_click
+    FROM heliograph.sends
+    UNION ALL
+    SELECT
+        campaign, recipient, ts AS at,
+        0, kind = 'open', kind = 'open' AND method = 'GET', kind = 'click' AND method = 'GET'
+    FROM heliograph.events
+    WHERE kind IN ('open', 'click')
+)
+GROUP BY campaign, recipient;
+
+-- sends: distinct (send, recipient). recipients: distinct recipients with a recorded send.
+-- hits, clicks: all of them. unique_opens, unique_clicks: recipients, of those with a send.
+-- open_rate (apparent): recipients who opened or clicked / recipients. click_rate: who clicked.
+CREATE OR REPLACE VIEW heliograph.campaigns ON CLUSTER 'main' AS
+SELECT
+    campaign,
+    sum(r.sends) AS sends,
+    countIf(r.sends > 0) AS recipients,
+    sum(r.hits) AS hits,
+    countIf(r.sends > 0 AND r.opens > 0) AS unique_opens,
+    if(recipients = 0, NULL, countIf(r.sends > 0 AND (r.opens > 0 OR r.clicks > 0)) / recipients)
+        AS open_rate,
+    sum(r.clicks) AS clicks,
+    countIf(r.sends > 0 AND r.clicks > 0) AS unique_clicks,
+    if(recipients = 0, NULL, unique_clicks / recipients) AS click_rate
+FROM heliograph.readers AS r
+GROUP BY campaign;
+
+-- Recipients without a recorded send: shown apart, in no rate.
+CREATE OR REPLACE VIEW heliograph.unrecorded ON CLUSTER 'main' AS
+SELECT
+    campaign,
+    count() AS recipients,
+    sum(r.hits) AS hits,
+    sum(r.opens) AS opens,
+    sum(r.clicks) AS clicks
+FROM heliograph.readers AS r
+WHERE r.sends = 0
+GROUP BY campaign;
+
+-- Opens and clicks over time, in UTC. recipients: who opened in that hour or day.
+CREATE OR REPLACE VIEW heliograph.opens_by_hour ON CLUSTER 'main' AS
+SELECT
+    campaign,
+    toStartOfHour(ts) AS hour,
+    countIf(kind = 'open' AND method = 'GET') AS opens,
+    uniqExactIf(recipient, kind = 'open' AND method = 'GET') AS recipients,
+    countIf(kind = 'click' AND method = 'GET') AS clicks
+FROM heliograph.events
+WHERE kind IN ('open', 'click')
+GROUP BY campaign, hour;
+
+CREATE OR REPLACE VIEW heliograph.opens_by_day ON CLUSTER 'main' AS
+SELECT
+    campaign,
+    toDate(ts) AS day,
+    countIf(kind = 'open' AND method = 'GET') AS opens,
+    uniqExactIf(recipient, kind = 'open' AND method = 'GET') AS recipients,
+    countIf(kind = 'click' AND method = 'GET') AS clicks
+FROM heliograph.events
+WHERE kind IN ('open', 'click')
+GROUP BY campaign, day;
+
+-- How long after the send people first opened: whole hours, and how many recipients did by then.
+CREATE OR REPLACE VIEW heliograph.hours_since_send ON CLUSTER 'main' AS
+SELECT
+    campaign,
+    hour,
+    first_opens,
+    sum(first_opens) OVER (PARTITION BY campaign ORDER BY hour) AS opened_by_then
+FROM
+(
+    SELECT campaign, hour, count() AS first_opens
+    FROM
+    (
+        SELECT
+            campaign, recipient,
+            intDiv(greatest(min(dateDiff('second', sent_at, ts)), 0), 3600) AS hour
+        FROM heliograph.events
+        WHERE kind = 'open' AND method = 'GET' AND toUnixTimestamp(sent_at) > 0
+            AND (campaign, recipient) IN (SELECT campaign, recipient FROM heliograph.sends)
+        GROUP BY campaign, recipient
+    )
+    GROUP BY campaign, hour
+);
+
+-- Who opened, and who never did (images may be blocked: no open seen is not unread).
+CREATE OR REPLACE VIEW heliograph.opened ON CLUSTER 'main' AS
+SELECT campaign, recipient, opens, clicks, first_open, last_open
+FROM heliograph.readers
+WHERE sends > 0 AND opens > 0;
+
+CREATE OR REPLACE VIEW heliograph.never_opened ON CLUSTER 'main' AS
+SELECT campaign, recipient, sends, clicks
+FROM heliograph.readers
+WHERE sends > 0 AND opens = 0;
+
+-- Clicks by link. recipients: distinct people who clicked it.
+CREATE OR REPLACE VIEW heliograph.top_links ON CLUSTER 'main' AS
+SELECT campaign, link, count() AS clicks, uniqExact(recipient) AS recipients
+FROM heliograph.events
+WHERE kind = 'click' AND method = 'GET'
+GROUP BY campaign, link;
+
+-- Opens by the program that fetched the pixel, as it names itself.
+CREATE OR REPLACE VIEW heliograph.clients ON CLUSTER 'main' AS
+SELECT
+    campaign,
+    user_agent,
+    count() AS opens,
+    uniqExact(recipient) AS recipients
+FROM heliograph.events
+WHERE kind = 'open' AND method = 'GET'
+GROUP BY campaign, user_agent;

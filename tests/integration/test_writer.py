@@ -1,0 +1,193 @@
+"""Batches into the real engine: each event once, whatever the batches repeat or hold."""
+
+from collections import Counter
+
+import pytest
+from clickhouse_connect.driver.client import Client
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from consumer.errors import StoreTrouble
+from consumer.store import TableGone, execute, rows
+from tests.store import (
+    JOURNAL,
+    NOW,
+    OTHER,
+    batch,
+    block,
+    body,
+    client,
+    identities,
+    raw,
+    writer,
+)
+
+__all__ = ["client"]
+
+
+def test_a_batch_is_stored_field_by_field(client: Client) -> None:
+    fields = {
+        "campaign": "späti",
+        "send": "s-1",
+        "recipient": "r\\1\t\n\x00",
+        "message_id": "<a@b>",
+        "link": "https://example.org/?q=1",
+        "method": "HEAD",
+        "address": "2001:db8::1",
+        "user_agent": 'Mo"zilla\udcff',
+        "accept_language": "de",
+        "referer": "https://mail.example/",
+        "prefetch": "prefetch",
+        "key_id": "0a1b2c",
+    }
+    writer(client).write(batch(block([body("click", ts=NOW * 1000 + 7, **fields)])))
+    found = client.query("SELECT * FROM heliograph.events")
+    row = dict(zip(found.column_names, found.result_rows[0], strict=True))
+    assert row["seq"] == 1
+    assert row["journal"] == JOURNAL
+    assert row["ts"].timestamp() == pytest.approx(NOW + 0.007)
+    assert row["sent_at"].timestamp() == NOW - 3600
+    expected = {**fields, "user_agent": 'Mo"zilla�', "kind": "click"}
+    assert {name: row[name] for name in expected} == expected
+
+
+def test_repeated_and_overlapping_batches_count_once(client: Client) -> None:
+    events = [body(recipient=f"r{n}") for n in range(30)]
+    first = writer(client)
+    first.write(batch(block(events[:20], 1)))
+    first.write(batch(block(events[:20], 1)))
+    second = writer(client)
+    second.write(batch(block(events[10:], 11), block(events[5:15], 6), block(events, 1, OTHER)))
+    expected = [(j, n) for j in sorted((JOURNAL, OTHER)) for n in range(1, 31)]
+    assert identities(client) == expected
+
+
+RUNS = st.lists(
+    st.tuples(st.sampled_from((JOURNAL, OTHER)), st.integers(1, 40), st.integers(1, 15)),
+    min_size=1,
+    max_size=6,
+)
+
+
+@settings(
+    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(batches=st.lists(RUNS, min_size=1, max_size=4))
+def test_any_cut_into_batches_gives_the_union(
+    client: Client, batches: list[list[tuple[str, int, int]]]
+) -> None:
+    execute(client, "TRUNCATE TABLE heliograph.events")
+    made = writer(client)
+    for runs in batches:
+        made.write(batch(*(block([body()] * count, first, j) for j, first, count in runs)))
+    union = {
+        (j, n) for runs in batches for j, first, count in runs for n in range(first, first + count)
+    }
+    assert identities(client) == sorted(union)
+
+
+def test_counts_come_from_the_projection_and_agree(client: Client) -> None:
+    made = writer(client)
+    for start in range(1, 400, 40):
+        made.write(batch(block([body(campaign=f"c{start % 3}")] * 60, start)))
+    count = "SELECT campaign, kind, count() FROM heliograph.events GROUP BY ALL ORDER BY ALL"
+    by_projection = rows(
+        client, f"{count} SETTINGS optimize_use_projections = 1, force_optimize_projection = 1"
+    )
+    assert by_projection == rows(client, f"{count} SETTINGS optimize_use_projections = 0")
+    assert sum(row[2] for row in by_projection) == len(identities(client))
+
+
+POISON = {
+    "garbage": b"garbage\n",
+    "bad UTF-8": block([body(user_agent="x" * 9)], 2).data.replace(b"x" * 9, b"\xff\xfe\xff"),
+    "no object": b"[1]\n",
+    "empty line": b"\n",
+    "two objects": block([body()], 2).data[:-1] + block([body()], 3).data,
+    "an array of events": b"[" + block([body()], 2).data[:-1] + b"]\n",
+    "unknown field": block([body()], 2).data.replace(b'"send"', b'"sendd"'),
+    "no identity": body() + b"\n",
+    "journal of another form": block([body()], 2).data.replace(JOURNAL.encode(), b"../etc/passwd"),
+    "unknown kind": block([body("openn")], 2).data,
+    "no campaign": block([body(campaign="")], 2).data,
+    "seq over 64 bits": block([body()], 2).data.replace(b'"seq":2', b'"seq":18446744073709551618'),
+    "negative seq": block([body()], 2).data.replace(b'"seq":2', b'"seq":-2'),
+    "seq null": block([body()], 2).data.replace(b'"seq":2', b'"seq":null'),
+    "time out of range": block([body(ts=9_999_999_999_999_999)], 2).data,
+    "sent_at out of range": block([body(sent_at=1 << 40)], 2).data,
+    "number for text": block([body(recipient="x")], 2).data.replace(b'"x"', b"12"),
+    "object for text": block([body(recipient="x")], 2).data.replace(b'"x"', b'{"a":1}'),
+    "repeated field": block([body()], 2).data.replace(b'"seq":2', b'"seq":2,"seq":2'),
+    "cut short": block([body()], 2).data[:40] + b"\n",
+    "2 MiB": b'{"a":"' + b"x" * (2 << 20) + b'"}\n',
+}
+
+
+@pytest.mark.parametrize("name", POISON)
+def test_poison_goes_to_the_dead_letter_and_the_rest_in(client: Client, name: str) -> None:
+    good = block([body(recipient=f"g{n}") for n in range(9)], 10)
+    outcome = writer(client).write(batch(raw(POISON[name]), good))
+    assert identities(client) == [(JOURNAL, n) for n in range(10, 19)]
+    assert (outcome.events, outcome.dead) == (9, 1)
+    found = rows(
+        client, "SELECT topic, partition, offset, line, reason, raw FROM heliograph.dead_letter"
+    )
+    assert len(found) == 1
+    assert found[0][:4] == ("t", 0, 7, 0)
+    assert found[0][4]
+    assert POISON[name][:20].decode("utf-8", "replace") in found[0][5]
+
+
+def test_a_dead_line_keeps_its_identity_and_is_buried_once(client: Client) -> None:
+    one = block([body(), b"{nothing", body()], 5)
+    made = writer(client)
+    made.write(batch(one))
+    made.write(batch(one))
+    assert identities(client) == [(JOURNAL, 5), (JOURNAL, 7)]
+    assert rows(client, "SELECT journal, seq FROM heliograph.dead_letter FINAL") == [(JOURNAL, 6)]
+
+
+def test_many_bad_lines_cost_few_statements(client: Client) -> None:
+    bodies = [b"{no" if n % 100 == 0 else body() for n in range(5000)]
+    made = writer(client)
+    loads: Counter[str] = Counter()
+    load = made.stage.load
+
+    def counted(data: bytes) -> None:
+        loads["load"] += 1
+        load(data)
+
+    made.stage.load = counted  # type: ignore[method-assign]
+    outcome = made.write(batch(block(bodies)))
+    assert (outcome.events, outcome.dead) == (4950, 50)
+    assert loads["load"] == 2
+
+
+def test_a_dropped_stage_stops_the_writer(client: Client) -> None:
+    old = writer(client)
+    writer(client)
+    with pytest.raises(TableGone):
+        old.write(batch(block([body()])))
+    assert identities(client) == []
+
+
+def test_an_emptied_stage_is_noticed(client: Client) -> None:
+    """A server that restarts empties a Memory table between two statements."""
+    made = writer(client)
+    load = made.stage.load
+
+    def load_and_lose(data: bytes) -> None:
+        load(data)
+        made.stage.clear()
+
+    made.stage.load = load_and_lose  # type: ignore[method-assign]
+    with pytest.raises(StoreTrouble):
+        made.write(batch(block([body()] * 3)))
+
+
+def test_rows_older_than_the_retention_expire_at_the_door(client: Client) -> None:
+    old = (NOW - 40 * 86400) * 1000
+    made = writer(client, retention_days=30)
+    made.write(batch(block([body(), body(ts=old), body()])))
+    assert identities(client) == [(JOURNAL, 1), (JOURNAL, 3)]
+    assert rows(client, "SELECT first_seq, last_seq, events FROM heliograph.taken") == [(1, 3, 3)]

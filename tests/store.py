@@ -1,0 +1,68 @@
+"""The real engine in this process, and batches of made-up events for it."""
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import pytest
+from clickhouse_connect.driver.client import Client
+
+from consumer.batch import Batch, Block, Partition
+from consumer.migrate import migrate
+from consumer.store import open_embedded
+from consumer.writer import Writer
+from schemas import event
+
+JOURNAL = "01a20c263890da65296bb9b00a84"
+OTHER = "01a20c2637daa209640f18545050"
+NOW = 1_790_000_000
+PARTITION: Partition = ("t", 0)
+
+
+@pytest.fixture
+def client(tmp_path: Path) -> Iterator[Client]:
+    """An empty migrated store."""
+    found = open_embedded(tmp_path / "store")
+    migrate(found, "heliograph")
+    yield found
+    found.close()
+
+
+def body(kind: str = "open", *, ts: int = NOW * 1000, **fields: object) -> bytes:
+    """An event without identity; `recipient`, `method` and so on as given."""
+    given = {"campaign": "spring", "send": "spring", "recipient": "r1", "key_id": "abcdef"}
+    given |= {"method": "" if kind in ("sent", "cancelled") else "GET", "sent_at": NOW - 3600}
+    return event.event(ts, kind, **{**given, **fields})  # type: ignore[arg-type]
+
+
+def block(bodies: Sequence[bytes], first_seq: int = 1, journal: str = JOURNAL) -> Block:
+    """A block as the shipper makes it."""
+    data = event.block(journal, first_seq, bodies)
+    return Block("t", 0, first_seq, journal, first_seq, len(bodies), data)
+
+
+def raw(data: bytes, offset: int = 7) -> Block:
+    """A block of a stranger: nothing is said about it."""
+    return Block("t", 0, offset, "", 0, 0, data)
+
+
+def batch(*blocks: Block) -> Batch:
+    """A batch of blocks."""
+    found = Batch(1_000_000, 1 << 28, 1.0)
+    for one in blocks:
+        found.add(one, 0.0)
+    return found
+
+
+def writer(client: Client, partition: Partition = PARTITION, **options: object) -> Writer:
+    """A writer that has taken its partition over."""
+    clock: Callable[[], float] = lambda: float(NOW)  # noqa: E731
+    made = Writer(client, "heliograph", partition, random=os.urandom, clock=clock, **options)  # type: ignore[arg-type]
+    made.stage.fence()
+    return made
+
+
+def identities(client: Client) -> list[tuple[str, int]]:
+    """All (journal, seq) of the store, sorted, repetitions included."""
+    found = client.query("SELECT journal, seq FROM heliograph.events ORDER BY journal, seq")
+    return [(journal, seq) for journal, seq in found.result_rows]
