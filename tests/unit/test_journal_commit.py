@@ -1,0 +1,87 @@
+"""Group commit: one write a tick, and no answer before the events are where they should be."""
+
+import asyncio
+import errno
+import os
+from pathlib import Path
+
+import pytest
+
+from collector.group_commit import GroupCommit
+from collector.journal import Journal
+from schemas.journal import directory
+
+BODY = b'{"n":1}'
+
+
+@pytest.fixture
+def journal(tmp_path: Path) -> Journal:
+    return Journal(tmp_path, directory.journal_id(1, bytes(8)), lambda: 1.0)
+
+
+async def test_one_tick_is_one_write(journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
+    writes = []
+    append = journal.append
+    monkeypatch.setattr(
+        journal, "append", lambda bodies: writes.append(len(bodies)) or append(bodies)
+    )
+    commit = GroupCommit(journal, "never", 1.0)
+    futures = [commit.record(BODY) for _ in range(5)]
+    assert await futures[0]
+    assert all(future is futures[0] for future in futures)
+    assert await commit.record(BODY)
+    assert writes == [5, 1]
+    await commit.close()
+    assert directory.end_seq(journal.path) == 7
+
+
+async def test_always_answers_after_the_sync(
+    journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced = []
+    fdatasync = os.fdatasync
+    monkeypatch.setattr(os, "fdatasync", lambda fd: synced.append(fd) or fdatasync(fd))
+    commit = GroupCommit(journal, "always", 1.0)
+    assert await commit.record(BODY)
+    assert synced
+    await commit.close()
+
+
+async def test_always_says_when_the_sync_failed(
+    journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(fd: int) -> None:
+        raise OSError(errno.EIO, "")
+
+    commit = GroupCommit(journal, "always", 1.0)
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "fdatasync", fail)
+        assert not await commit.record(BODY)
+    assert commit.sync_failures == 1
+    assert await commit.record(BODY)
+    await commit.close()
+
+
+async def test_one_who_gives_up_does_not_harm_the_others(journal: Journal) -> None:
+    commit = GroupCommit(journal, "never", 1.0)
+
+    async def hit() -> bool:
+        return await asyncio.shield(commit.record(BODY))
+
+    first, second = asyncio.create_task(hit()), asyncio.create_task(hit())
+    await asyncio.sleep(0)
+    first.cancel()
+    assert await second
+    assert directory.end_seq(journal.path) == 3
+    await commit.close()
+
+
+async def test_what_is_queued_is_written_at_the_end(journal: Journal) -> None:
+    commit = GroupCommit(journal, "interval", 0.01)
+    running = asyncio.create_task(commit.run())
+    stored = commit.record(BODY)
+    await commit.close()
+    running.cancel()
+    assert stored.result()
+    assert directory.end_seq(journal.path) == 2
+    assert directory.is_sealed(journal.path)

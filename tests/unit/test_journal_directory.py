@@ -1,0 +1,93 @@
+"""Positions, and when segments and journals go."""
+
+import os
+import time
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from collector.journal import Journal
+from schemas.journal import directory, reship
+
+NOW = time.time()
+BODY = b'{"n":"' + b"x" * 400 + b'"}'
+
+
+def journal(root: Path, number: int, events: int, *, age: float = 0.0) -> Path:
+    """A sealed journal of segments with two events each."""
+    path = root / directory.journal_id(number, bytes(8))
+    made = Journal(root, path.name, lambda: NOW, segment_bytes=600)
+    for _ in range(0, events, 2):
+        made.append([BODY, BODY])
+    made.close()
+    for _, segment in directory.segments(path):
+        os.utime(segment, (NOW - age, NOW - age))
+    return path
+
+
+@given(st.integers(1, 1 << 62))
+def test_a_position_comes_back(tmp_path_factory: pytest.TempPathFactory, seq: int) -> None:
+    path = tmp_path_factory.mktemp("position")
+    directory.write_position(path, seq)
+    assert directory.read_position(path) == seq
+
+
+@pytest.mark.parametrize("content", [b"", b"7", b"7 00000000\n", b"x y", b"-1 aa"])
+def test_a_damaged_position_is_the_beginning(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / directory.POSITION).write_bytes(content)
+    assert directory.read_position(tmp_path) == 1
+
+
+def test_shipped_and_old_goes_and_nothing_else(tmp_path: Path) -> None:
+    path = journal(tmp_path, 1, 6, age=100.0)
+    assert len(directory.segments(path)) == 3
+    directory.write_position(path, 6)  # the last segment holds 5 and 6
+    assert directory.expire(tmp_path, NOW, 200.0) == 0
+    assert directory.expire(tmp_path, NOW, 50.0) == 2
+    directory.write_position(path, 7)
+    assert directory.expire(tmp_path, NOW, 50.0) == 1
+    assert directory.journals(tmp_path) == [path]  # itself young: its position is kept
+    assert directory.expire(tmp_path, NOW + 3600, 50.0) == 0
+    assert directory.journals(tmp_path) == []
+
+
+def test_what_is_not_shipped_stays(tmp_path: Path) -> None:
+    path = journal(tmp_path, 1, 6, age=1e6)
+    directory.make_room(tmp_path, NOW, 1e3, 100)
+    assert len(directory.segments(path)) == 3
+
+
+def test_room_is_made_for_the_cap(tmp_path: Path) -> None:
+    """Kept segments never make the edge lose events: the oldest go before their time."""
+    old, young = journal(tmp_path, 1, 6, age=3600.0), journal(tmp_path, 2, 6, age=10.0)
+    for path in (old, young):
+        directory.write_position(path, 7)
+    used = directory.used_bytes(tmp_path)
+    assert directory.make_room(tmp_path, NOW, 86_400.0, 2 * used) == 0
+    assert directory.make_room(tmp_path, NOW, 86_400.0, used) == 3
+    assert (len(directory.segments(old)), len(directory.segments(young))) == (0, 3)
+
+
+def test_the_end_is_found_in_the_tail(tmp_path: Path) -> None:
+    path = journal(tmp_path, 1, 6)
+    assert directory.end_seq(path) == 7
+    with directory.segments(path)[-1][1].open("ab") as file:
+        file.write(b"HGF1 torn")
+    assert directory.end_seq(path) == 7
+    assert directory.end_seq(tmp_path) == 1
+
+
+def test_shipping_again_moves_back_only(tmp_path: Path) -> None:
+    old, young = journal(tmp_path, 1, 6, age=1000.0), journal(tmp_path, 2, 6, age=10.0)
+    directory.write_position(old, 7)
+    directory.write_position(young, 1)
+    assert not reship.obey(tmp_path)
+    reship.request(tmp_path, NOW - 500)
+    assert reship.obey(tmp_path)
+    assert (directory.read_position(old), directory.read_position(young)) == (7, 1)
+    reship.request(tmp_path, 0)
+    assert reship.obey(tmp_path)
+    assert (directory.read_position(old), directory.read_position(young)) == (1, 1)
+    assert not reship.obey(tmp_path)

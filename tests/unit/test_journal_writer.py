@@ -1,0 +1,246 @@
+"""Writing a journal: what is reported as written is there; what is lost is counted and a gap."""
+
+import errno
+import os
+import resource
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from collector.journal import Journal
+from schemas.journal import directory
+from schemas.journal.reader import Reader
+
+BODY = b'{"n":"' + b"x" * 200 + b'"}'
+
+
+class Clock:
+    now = 1_000_000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    return tmp_path / "journal"
+
+
+def make(root: Path, clock: Clock, number: int = 1, **more: int) -> Journal:
+    return Journal(root, directory.journal_id(number, bytes(8)), clock, **more)
+
+
+def seqs(root: Path) -> list[tuple[str, int]]:
+    found = []
+    for journal in directory.journals(root):
+        reader = Reader(journal, 1, lambda *damage: pytest.fail(f"damage: {damage}"))
+        while frames := reader.read(1 << 20):
+            found += [
+                (journal.name[:12], n) for f in frames for n in range(f.first_seq, f.next_seq)
+            ]
+    return found
+
+
+def own(root: Path) -> list[int]:
+    return [seq for _, seq in seqs(root)]
+
+
+def test_written_is_readable_at_once(root: Path, clock: Clock) -> None:
+    journal = make(root, clock)
+    assert journal.append([BODY] * 3)
+    assert journal.append([BODY])
+    assert own(root) == [1, 2, 3, 4]
+    assert directory.end_seq(journal.path) == 5
+    assert not directory.is_sealed(journal.path)
+    journal.close()
+    assert directory.is_sealed(journal.path)
+
+
+def test_a_large_group_is_several_blocks(root: Path, clock: Clock) -> None:
+    journal = make(root, clock)
+    assert journal.append([BODY] * 5000)
+    assert own(root) == list(range(1, 5001))
+    journal.close()
+
+
+def test_segments_roll_by_size_and_by_age(root: Path, clock: Clock) -> None:
+    journal = make(root, clock, segment_bytes=1000)
+    for _ in range(6):
+        journal.append([BODY])
+    assert [first for first, _ in directory.segments(journal.path)] == [1, 4]
+    clock.now += 3601
+    journal.append([BODY])
+    assert [first for first, _ in directory.segments(journal.path)] == [1, 4, 7]
+    assert own(root) == list(range(1, 8))
+    journal.close()
+
+
+def test_an_old_segment_is_left_without_traffic(root: Path, clock: Clock) -> None:
+    journal = make(root, clock)
+    journal.append([BODY])
+    clock.now += 3601
+    journal.maintain()
+    journal.append([BODY])
+    assert [first for first, _ in directory.segments(journal.path)] == [1, 2]
+    journal.close()
+
+
+def test_the_cap_holds_for_all_journals_and_is_left_by_itself(root: Path, clock: Clock) -> None:
+    first = make(root, clock, 1)
+    first.append([BODY] * 20)
+    second = make(root, clock, 2, max_bytes=first.used + 1000)
+    assert second.append([BODY])
+    assert not second.append([BODY] * 10)
+    assert (second.lost["cap"], second.trouble) == (10, "cap")
+    assert directory.used_bytes(root) <= first.used + 1000
+    first.close()
+    directory.segments(first.path)[0][1].unlink()
+    second.maintain()
+    assert second.trouble is None
+    assert second.append([BODY])
+    assert own(root) == [1, 12]  # 2 to 11 are used up: a gap that anyone can see
+    second.close()
+
+
+@pytest.fixture
+def small_files() -> Iterator[None]:
+    """No file may grow beyond 2,000 bytes: writes are cut short, then fail, as on a full disk."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2000, before[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    signal.signal(signal.SIGXFSZ, handler)
+
+
+def test_a_short_write_is_cut_off(root: Path, clock: Clock, small_files: None) -> None:
+    journal = make(root, clock)
+    assert journal.append([BODY] * 4)
+    size = directory.used_bytes(root)
+    assert not journal.append([BODY] * 10)  # the kernel takes some of it
+    assert directory.used_bytes(root) == size
+    assert (journal.lost["full"], journal.trouble) == (10, "full")
+    assert journal.append([BODY])
+    assert own(root) == [1, 2, 3, 4, 15]
+    journal.close()
+
+
+def test_a_failing_write_is_counted_and_recovered_from(
+    root: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    journal = make(root, clock)
+    journal.append([BODY])
+    write = os.write
+    for code, loss in ((errno.EIO, "io"), (errno.ENOSPC, "full"), (errno.EDQUOT, "full")):
+
+        def fail(fd: int, data: bytes, code: int = code) -> int:
+            write(fd, data[: len(data) // 2])  # something of it may be there all the same
+            raise OSError(code, os.strerror(code))
+
+        monkeypatch.setattr(os, "write", fail)
+        assert not journal.append([BODY] * 2)
+        assert journal.trouble == loss
+        journal.maintain()
+        assert journal.trouble == loss
+        monkeypatch.setattr(os, "write", write)
+        journal.maintain()
+        assert journal.trouble is None
+        assert journal.append([BODY])
+    assert own(root) == [1, 4, 7, 10]
+    assert journal.lost == {"cap": 0, "full": 4, "io": 2, "closed": 0}
+    journal.close()
+
+
+def test_a_tail_that_cannot_be_cut_is_left_behind(
+    root: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    journal = make(root, clock)
+    journal.append([BODY])
+    write, truncate = os.write, os.ftruncate
+
+    def fail(fd: int, data: bytes) -> int:
+        write(fd, data[:30])
+        raise OSError(errno.EIO, "")
+
+    def refuse(fd: int, size: int) -> None:
+        raise OSError(errno.EIO, "")
+
+    monkeypatch.setattr(os, "write", fail)
+    monkeypatch.setattr(os, "ftruncate", refuse)
+    assert not journal.append([BODY])
+    monkeypatch.setattr(os, "write", write)
+    monkeypatch.setattr(os, "ftruncate", truncate)
+    assert journal.append([BODY])
+    journal.close()
+    damage: list[int] = []
+    reader = Reader(journal.path, 1, lambda _, size, kept: damage.append(size))
+    found = [f.first_seq for f in reader.read(1 << 20)]
+    assert (found, damage) == ([1, 3], [30])
+
+
+def test_a_failed_sync_leaves_the_segment(
+    root: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    journal = make(root, clock)
+    journal.append([BODY])
+
+    def fail(fd: int) -> None:
+        raise OSError(errno.EIO, "")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "fdatasync", fail)
+        with pytest.raises(OSError, match=r"\[Errno 5\]"):
+            journal.sync()
+    assert journal.trouble == "io"
+    assert journal.append([BODY])
+    assert [first for first, _ in directory.segments(journal.path)] == [1, 2]
+    journal.sync()
+    assert journal.trouble is None
+    journal.close()
+    assert own(root) == [1, 2]
+
+
+def test_a_full_disk_where_no_segment_can_be_made(
+    root: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    journal = make(root, clock)
+    opened = os.open
+
+    def fail(*arguments: object, **more: object) -> int:
+        raise OSError(errno.ENOSPC, "")
+
+    monkeypatch.setattr(os, "open", fail)
+    assert not journal.append([BODY])
+    monkeypatch.setattr(os, "open", opened)
+    assert journal.append([BODY])
+    assert own(root) == [2]
+    journal.close()
+
+
+def test_closed_is_closed(root: Path, clock: Clock) -> None:
+    journal = make(root, clock)
+    journal.append([BODY])
+    journal.close()
+    assert not journal.append([BODY])
+    assert journal.lost["closed"] == 1
+    journal.close()
+
+
+def test_a_journal_without_events_leaves_nothing(root: Path, clock: Clock) -> None:
+    make(root, clock).close()
+    assert directory.journals(root) == []
+
+
+def test_no_journal_is_made_twice(root: Path, clock: Clock) -> None:
+    journal = make(root, clock)
+    journal.append([BODY])
+    with pytest.raises(OSError, match=r"not empty|exists"):
+        make(root, clock)
+    journal.close()
