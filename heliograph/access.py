@@ -12,6 +12,7 @@ import ssl
 import time
 from collections.abc import Iterator, Mapping
 from importlib import resources
+from pathlib import Path
 from typing import Any, Final, NamedTuple, Protocol
 from urllib.parse import unquote, urlencode, urlsplit
 
@@ -54,11 +55,7 @@ def open_store(settings: StoreSettings, *, live: bool = False) -> Iterator[Store
     if settings.clickhouse:
         yield HttpStore(settings.clickhouse, settings.database, server=True)
         return
-    if not any((settings.data / name).exists() for name in ("format", "journal", "store")):
-        raise UsageError(f"nothing is in {settings.data}: run `heliograph up`, or name another "
-                         "--data or --clickhouse")  # fmt: skip
-    data_dir.check_format(settings.data)
-    if sql := _running(settings):
+    if sql := running_sql(settings.data):
         yield HttpStore(sql, settings.database, server=False)
     elif live:
         raise Failure(f"`heliograph up` does not run on {settings.data}: nothing is counted")
@@ -67,14 +64,21 @@ def open_store(settings: StoreSettings, *, live: bool = False) -> Iterator[Store
             yield store
 
 
-def _running(settings: StoreSettings) -> str:
-    """The SQL port's URL of an `up` that runs; "" if none does. Waits for one that just starts."""
+def running_sql(data: Path) -> str:
+    """The SQL port's URL of the `up` that runs on a directory; "" if none does.
+
+    Waits for one that just starts. Raises UsageError if the directory holds nothing of ours.
+    """
+    if not any((data / name).exists() for name in ("format", "journal", "store")):
+        raise UsageError(f"nothing is in {data}: run `heliograph up`, or name another --data or "
+                         "--clickhouse")  # fmt: skip
+    data_dir.check_format(data)
     deadline = time.monotonic() + _STARTING_SECONDS
-    while data_dir.is_up(settings.data):
-        if found := data_dir.running(settings.data):
+    while data_dir.is_up(data):
+        if found := data_dir.running(data):
             return found.sql
         if time.monotonic() > deadline:
-            raise Failure(f"`heliograph up` on {settings.data} is starting or stopping: try again")
+            raise Failure(f"`heliograph up` on {data} is starting or stopping: try again")
         time.sleep(0.1)
     return ""
 

@@ -70,6 +70,7 @@ class JournalRecorder:
 
     def __init__(self, settings: MintSettings) -> None:
         """Load the keys; the journal is made at the first record. Raises KeyFileError, Failure."""
+        data_dir.check_format(settings.data)
         self._keys = Keys(settings.key_file)
         data_dir.prepare(settings.data)
         claim(settings.journal, self._keys.ring.ring_id)

@@ -5,7 +5,7 @@ from argparse import ArgumentParser, Namespace
 from typing import Final
 
 from collector.mint import Minted
-from heliograph import data_dir, lists, options
+from heliograph import lists, options
 from heliograph.errors import UsageError
 from heliograph.recipients import open_table
 from heliograph.recorder import Refusal, is_loopback, open_recorder
@@ -40,7 +40,6 @@ def run(args: Namespace) -> int:
     settings = read(MintSettings, args)
     if args.file is None:
         raise UsageError("name a file of recipients, or - for standard input")
-    data_dir.check_format(settings.data)
     recorder = open_recorder(settings)
     if not settings.remote and is_loopback(recorder.url):
         lists.say(f"warning: {recorder.url} is this machine, and no reader can fetch these "

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from schemas import event
 
 ANY = st.text(st.characters(), max_size=3000)  # lone surrogates included
-NAMES = dict(campaign="c", send="s", recipient="r", key_id="abcdef")
+NAMES = {"campaign": "c", "send": "s", "recipient": "r", "key_id": "abcdef"}
 
 
 @given(st.sampled_from(event.KINDS), st.lists(ANY, min_size=11, max_size=11))

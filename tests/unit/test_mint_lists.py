@@ -85,7 +85,9 @@ def test_dialects_pass_through(data: Path, text: str, delimiter: str) -> None:
     assert opened(data, row["pixel_url"])[0].recipient == "1"
 
 
-def test_bytes_that_are_no_utf8_pass_through_unless_they_are_used(data: Path, capfd: Capture) -> None:
+def test_bytes_that_are_no_utf8_pass_through_unless_they_are_used(
+    data: Path, capfd: Capture
+) -> None:
     code, out = mint(data, b"id,city\n1,Z\xfcrich\n\xff,Ulm\n2,Ulm\n")
     assert code == 1
     assert out.splitlines()[1].startswith(b"1,Z\xfcrich,https://")

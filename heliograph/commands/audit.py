@@ -1,0 +1,78 @@
+"""`heliograph audit`: is every event of every journal stored, once?"""
+
+import sys
+from argparse import ArgumentParser, Namespace
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from consumer.settings import ConsumerSettings
+from heliograph import lists, options, output
+from heliograph.access import Answer, running_sql
+from heliograph.settings import StoreSettings, read
+
+if TYPE_CHECKING:
+    from clickhouse_connect.driver.client import Client
+
+    from consumer.audit import JournalAudit
+
+
+def add(parser: ArgumentParser) -> None:
+    """Declare the options."""
+    parser.description = (
+        "Compare what each journal took with what is stored. Missing: nowhere, so lost.\n"
+        "Waiting: in a journal at hand (--data), not counted yet. The exit code is 1 if an event\n"
+        "is missing or stored twice."
+    )
+    parser.add_argument("--format", choices=("table", "csv", "json"), default="table")
+    options.add(parser, StoreSettings)
+    options.add(parser, ConsumerSettings, only=frozenset(("retention_days", "cluster")))
+
+
+def run(args: Namespace) -> int:
+    """Print the audit."""
+    from consumer.audit import audit
+
+    settings = read(ConsumerSettings, {**vars(args), **_where(args)})
+    at_hand = settings.data / "journal" if not settings.clickhouse or args.data else None
+    with _client(settings) as client:
+        found = audit(client, settings.database, at_hand, settings.retention_days)
+    lines = [["journal", "taken", "stored", "dead", "expired", "waiting", "repeated", "missing",
+              "gaps"]]  # fmt: skip
+    rows = [_row(journal, lines[0]) for journal in found]
+    body = b"".join(msgspec.json.encode(line) + b"\n" for line in (*lines, *rows))
+    output.write(Answer(output.FORMAT, iter([body])), args.format, sys.stdout)
+    sound = all(journal.sound for journal in found)
+    lists.say(f"{len(found)} journals, " + ("each event once" if sound else "NOT each event once"))
+    return 0 if sound else 1
+
+
+def _row(journal: "JournalAudit", names: list[str]) -> list[object]:
+    told = asdict(journal)
+    told["gaps"] = ", ".join(f"{a}-{b}" if a != b else str(a) for a, b in journal.gaps)
+    return [told[name] for name in names]
+
+
+def _where(args: Namespace) -> dict[str, object]:
+    store = read(StoreSettings, args)
+    return {"clickhouse": store.clickhouse, "database": store.database, "data": store.data}
+
+
+@contextmanager
+def _client(settings: ConsumerSettings) -> Iterator["Client"]:
+    from consumer.embedded import take_in
+    from consumer.store import connect
+
+    url = settings.clickhouse or running_sql(settings.data)
+    if not url:
+        with take_in(settings) as client:
+            yield client
+        return
+    client = connect(msgspec.structs.replace(settings, clickhouse=url))
+    try:
+        yield client
+    finally:
+        client.close()
