@@ -4,6 +4,7 @@ supervisor. One process, one event loop, one journal of its own.
 
 import asyncio
 import contextlib
+import logging
 import os
 import socket
 import sys
@@ -12,6 +13,7 @@ from typing import Final
 
 import uvloop
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
 from prometheus_client import CollectorRegistry
 
 from collector import ring
@@ -126,9 +128,16 @@ async def _work(settings: CollectorSettings, listener: int, health: int) -> None
     await worker.serve(socket.socket(fileno=listener), socket.socket(fileno=health))
 
 
+def _ours(record: logging.LogRecord) -> bool:
+    """Whether a log record tells of something else than bytes that are no HTTP."""
+    kind = record.exc_info[0] if record.exc_info else None
+    return kind is None or not issubclass(kind, HttpProcessingError)
+
+
 def main() -> None:
     """The process."""
     start_logging()
+    logging.getLogger("aiohttp.server").addFilter(_ours)
     _, listener, health = sys.argv[1:]
     settings = read_settings(CollectorSettings)
     uvloop.run(_work(settings, int(listener), int(health)))
