@@ -36,6 +36,7 @@ _IN_FLIGHT_BYTES: Final = 16 << 20
 _POLL_SECONDS: Final = 0.05
 _HOUSEKEEPING_SECONDS: Final = 1.0
 _EXPIRE_SECONDS: Final = 30.0
+_SLOW_SECONDS: Final = 5.0
 #: Without an answer for so long the producer is given up, whatever it still hopes for.
 _STALL_SECONDS: Final = 30.0
 _REQUEST_SECONDS: Final = 15
@@ -160,7 +161,7 @@ class Shipper:
     def _acknowledge(self) -> None:
         for name, track in list(self._tracks.items()):
             for record in track.acknowledge():
-                self._progress = time.monotonic()
+                self._progress, self.trouble = time.monotonic(), ""
                 self._metrics.events.inc(record.count)
                 self._metrics.bytes.inc(len(record.value))
                 self._metrics.records.inc()
@@ -171,8 +172,12 @@ class Shipper:
     async def _wait(self, waiting: list[asyncio.Future[Any]]) -> None:
         """For an answer, or for a moment: new events tell nobody of themselves."""
         if waiting:
-            if time.monotonic() - self._progress > _STALL_SECONDS:
+            silent = time.monotonic() - self._progress
+            if silent > _STALL_SECONDS:
                 raise Stalled(f"no answer for {_STALL_SECONDS:.0f} s")
+            if silent > _SLOW_SECONDS and not self.trouble:
+                self.trouble = f"no answer for {_SLOW_SECONDS:.0f} s"
+                log.warning("Kafka: %s; the journals grow meanwhile", self.trouble)
             await asyncio.wait(waiting, timeout=_POLL_SECONDS, return_when=asyncio.FIRST_COMPLETED)
         else:
             self._progress = time.monotonic()
@@ -253,6 +258,7 @@ async def _ship(settings: CollectorSettings, health: socket.socket) -> None:
 def main() -> None:
     """The process."""
     start_logging()
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # it repeats itself; we tell once
     health = int(sys.argv[1])
     settings = read_settings(CollectorSettings)
     uvloop.run(_ship(settings, socket.socket(fileno=health)))
