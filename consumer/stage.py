@@ -9,12 +9,14 @@ consumer fences itself in the same way. Needs an Atomic database.
 """
 
 import hashlib
+import time
 from collections.abc import Callable
 from typing import Final
 
 from clickhouse_connect.driver.client import Client
 
 from consumer.batch import Partition
+from consumer.errors import StoreTrouble
 from consumer.store import execute, reactions, rows
 
 #: Numbers are decimals because ClickHouse lets integers overflow silently while parsing.
@@ -39,6 +41,16 @@ _STRICT: Final = {
     "input_format_json_read_numbers_as_strings": 0,
     "input_format_json_read_bools_as_strings": 0,
 }
+#: What a fence waits for: dropped stages that are still read, inserts that name another's stage.
+_IN_USE: Final = """
+SELECT
+    (SELECT count() FROM system.dropped_tables
+     WHERE database = '{database}' AND startsWith(table, '{prefix}'))
+  + (SELECT count() FROM system.processes
+     WHERE query_kind = 'Insert' AND query LIKE '%{prefix}%' AND query NOT LIKE '%{own}%')
+"""
+#: How long a fence waits for what still runs before it is tried again, in seconds.
+_FENCE_SECONDS: Final = 20.0
 
 
 def prefix(database: str, partition: Partition) -> str:
@@ -62,7 +74,11 @@ class Stage:
         execute(client, f"CREATE TABLE {self.table} ({_COLUMNS}) ENGINE = Memory")
 
     def fence(self) -> int:
-        """Drop the partition's other stages and wait for what runs on them; how many there were."""
+        """Drop the partition's other stages and wait for what runs on them; how many there were.
+
+        A stage whose own fence was cut off while it waited is not there by name any more, yet an
+        insert may still read from it: hence the second wait.
+        """
         others = rows(
             self._client,
             f"SELECT name FROM system.tables WHERE database = '{self._database}' "
@@ -70,6 +86,12 @@ class Stage:
         )
         for (name,) in others:
             execute(self._client, f"DROP TABLE IF EXISTS {self._database}.{name} SYNC")
+        in_use = _IN_USE.format(database=self._database, prefix=self._prefix, own=self._name)
+        deadline = time.monotonic() + _FENCE_SECONDS
+        while rows(self._client, in_use)[0][0]:
+            if time.monotonic() > deadline:
+                raise StoreTrouble("an insert of an earlier consumer is still running")
+            time.sleep(0.05)
         return len(others)
 
     def load(self, data: bytes) -> None:
