@@ -1,4 +1,4 @@
-"""The consumer's health: /healthz (it moves), /readyz (the store takes events), /metrics."""
+"""The consumer's health: /healthz (it moves), /readyz (source and store answered), /metrics."""
 
 import socket
 
@@ -17,6 +17,9 @@ def health_app(metrics: Metrics) -> web.Application:
         return web.Response(text="ok\n")
 
     async def readyz(_: web.Request) -> web.Response:
+        if metrics.source_trouble:
+            text = f"the source is in trouble: {metrics.source_trouble}\n"
+            return web.Response(status=503, text=text)
         if metrics.trouble:
             return web.Response(status=503, text=f"the store is in trouble: {metrics.trouble}\n")
         if not metrics.started:

@@ -12,8 +12,9 @@ from schemas.journal.directory import journals, read_position, write_position
 from schemas.journal.reader import OnDamage, Reader
 
 PARTITION: Final[Partition] = ("", 0)
-#: What is read of one journal before the next has its turn, in bytes.
+#: What is read of one journal before the next has its turn, and of all at a time, in bytes.
 _TURN: Final = 4 << 20
+_ROUND: Final = 32 << 20
 _IDLE: Final = 0.05
 
 
@@ -43,14 +44,19 @@ class JournalSource:
     def _read(self) -> list[Block]:
         if reship.obey(self._root):
             self._readers.clear()
-        blocks: list[Block] = []
         for path in journals(self._root):
-            reader = self._readers.get(path.name)
-            if reader is None:
-                reader = Reader(path, read_position(path), self._on_damage)
-                self._readers[path.name] = reader
+            if path.name not in self._readers:
+                self._readers[path.name] = Reader(path, read_position(path), self._on_damage)
+        blocks: list[Block] = []
+        size = 0
+        for name, reader in list(self._readers.items()):
+            if size >= _ROUND:
+                break
             if not reader.finished:
-                blocks.extend(self._blocks(reader))
+                found = self._blocks(reader)
+                size += sum(len(block.data) for block in found)
+                blocks += found
+                self._readers[name] = self._readers.pop(name)  # to the end of the queue
         return blocks
 
     def _blocks(self, reader: Reader) -> list[Block]:

@@ -1,20 +1,14 @@
 """A Kafka topic as a source: a member of a consumer group, committing after the store."""
 
 import asyncio
+import contextlib
 import logging
 import ssl
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from typing import Any, Final
 
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, ConsumerRecord, TopicPartition
-from aiokafka.errors import (
-    CommitFailedError,
-    IllegalGenerationError,
-    IllegalStateError,
-    KafkaError,
-    RebalanceInProgressError,
-    UnknownMemberIdError,
-)
+from aiokafka.errors import KafkaError
 from aiokafka.helpers import create_ssl_context
 
 from consumer.batch import Block, Partition
@@ -23,22 +17,23 @@ from consumer.settings import ConsumerSettings
 from consumer.source import OnRelease
 
 _log: Final = logging.getLogger(__name__)
-_NOT_OURS: Final = (
-    CommitFailedError,
-    IllegalGenerationError,
-    IllegalStateError,
-    RebalanceInProgressError,
-    UnknownMemberIdError,
-)
+_PAUSE: Final = 1.0
+#: How long an answer to a commit is waited for, in seconds.
+_PATIENCE: Final = 30.0
 
 
 class KafkaSource(ConsumerRebalanceListener):  # type: ignore[misc]
-    """Partitions of the topic, shared with the other consumers of the group."""
+    """Partitions of the topic, shared with the other consumers of the group.
 
-    def __init__(self, settings: ConsumerSettings) -> None:
+    `report` is told why Kafka cannot be joined, or "" when it is.
+    """
+
+    def __init__(self, settings: ConsumerSettings, report: Callable[[str], None]) -> None:
         self._settings = settings
+        self._report = report
         self._consumer: AIOKafkaConsumer | None = None
         self._on_release: OnRelease = _nothing
+        self._given: dict[TopicPartition, int] = {}
 
     async def start(self, on_release: OnRelease) -> None:
         """Join the group; waits for Kafka as long as it takes."""
@@ -50,12 +45,14 @@ class KafkaSource(ConsumerRebalanceListener):  # type: ignore[misc]
                 await consumer.start()
             except KafkaError as error:
                 _log.warning("Kafka does not answer, trying again: %s", error)
+                self._report(f"{type(error).__name__}: {error}")
                 await consumer.stop()
                 await asyncio.sleep(pause)
                 pause = min(pause * 2, 5.0)
             else:
                 consumer.subscribe([self._settings.topic], listener=self)
                 self._consumer = consumer
+                self._report("")
 
     def _make(self) -> AIOKafkaConsumer:
         s = self._settings
@@ -85,13 +82,13 @@ class KafkaSource(ConsumerRebalanceListener):  # type: ignore[misc]
         return self._consumer
 
     async def poll(self, timeout: float) -> Mapping[Partition, Sequence[Block]]:
-        """See `Source`. Kafka's troubles are waited out."""
+        """See `Source`. Kafka's absence is waited out; what is raised here a client never heals."""
         try:
             found = await self._joined.getmany(timeout_ms=int(timeout * 1000))
         except KafkaError as error:
-            _log.warning("Kafka does not give records, trying again: %s", error)
-            await asyncio.sleep(timeout)
-            return {}
+            await asyncio.sleep(_PAUSE)
+            raise Fenced(f"Kafka gives no records: {error}") from error
+        self._given |= {tp: records[-1].offset + 1 for tp, records in found.items()}
         return {
             (tp.topic, tp.partition): [_block(record) for record in records]
             for tp, records in found.items()
@@ -100,24 +97,14 @@ class KafkaSource(ConsumerRebalanceListener):  # type: ignore[misc]
     async def confirm(self, partition: Partition) -> None:
         """Commit the position as it is: only a member of the current generation can."""
         place = TopicPartition(*partition)
-        try:
+        async with _answer():
             position = await self._joined.committed(place) or 0
-        except KafkaError as error:
-            raise Fenced(str(error)) from error
-        await self._commit(place, position)
+            await self._joined.commit({place: position})
 
     async def commit(self, partition: Partition, blocks: Sequence[Block]) -> None:
         """See `Source`."""
-        await self._commit(TopicPartition(*partition), blocks[-1].offset + 1)
-
-    async def _commit(self, place: TopicPartition, position: int) -> None:
-        try:
-            await self._joined.commit({place: position})
-        except _NOT_OURS as error:
-            raise Fenced(str(error)) from error
-        except KafkaError as error:
-            # Whether it was done is not known; reading the batch again is harmless.
-            raise Fenced(f"no commit: {error}") from error
+        async with _answer():
+            await self._joined.commit({TopicPartition(*partition): blocks[-1].offset + 1})
 
     async def on_partitions_revoked(self, revoked: Collection[TopicPartition]) -> None:
         """Let what is in flight come to an end before somebody else reads on."""
@@ -137,19 +124,32 @@ class KafkaSource(ConsumerRebalanceListener):  # type: ignore[misc]
 
     def lag(self) -> int:
         """Records known to be in the topic and not yet given."""
-        if self._consumer is None:
+        consumer = self._consumer
+        if consumer is None:
             return 0
-        behind = 0
-        for tp in self._consumer.assignment():
-            end, at = self._consumer.highwater(tp), self._consumer.last_stable_offset(tp)
-            behind += max(0, (end or 0) - (at or 0))
-        return behind
+        ours: set[TopicPartition] = consumer.assignment() & self._given.keys()
+        return sum(max(0, (consumer.highwater(tp) or 0) - self._given[tp]) for tp in ours)
 
     async def close(self) -> None:
         """Leave the group."""
         if self._consumer is not None:
             consumer, self._consumer = self._consumer, None
-            await consumer.stop()
+            with contextlib.suppress(KafkaError):
+                await consumer.stop()
+
+
+@contextlib.asynccontextmanager
+async def _answer() -> AsyncIterator[None]:
+    """Turn every failure to commit into `Fenced`.
+
+    Whether it was done is not always known: reading the batch again is harmless. aiokafka itself
+    would try for ever where the partition is gone.
+    """
+    try:
+        async with asyncio.timeout(_PATIENCE):
+            yield
+    except (KafkaError, TimeoutError) as error:
+        raise Fenced(f"no commit: {type(error).__name__}: {error}") from error
 
 
 async def _nothing(partitions: Collection[Partition]) -> None:

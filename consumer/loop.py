@@ -6,13 +6,14 @@ batch that is not committed is given again by the source.
 """
 
 import asyncio
+import contextlib
 import logging
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from consumer.batch import Batch, Partition
+from consumer.batch import Batch, Block, Partition
 from consumer.errors import Fenced, Released, StoreTrouble
 from consumer.metrics import Metrics
 from consumer.source import Source
@@ -52,41 +53,48 @@ class Loop:
 
     async def run(self, stop: asyncio.Event, drain_seconds: float = 0.0) -> None:
         """Work until `stop`, then until the source is drained or the time for it is over."""
-        await self._source.start(self.release)
-        try:
-            while not stop.is_set():
-                await self._turn()
-            deadline = time.monotonic() + drain_seconds
-            while time.monotonic() < deadline:
-                await asyncio.wait_for(self._turn(flush=True), deadline - time.monotonic())
-                if self._source.drained() and not any(x.batch.rows for x in self._lanes.values()):
-                    break
-        except TimeoutError:
+        work = asyncio.create_task(self._work(stop))
+        stopping = asyncio.create_task(stop.wait())
+        await asyncio.wait([work, stopping], return_when=asyncio.FIRST_COMPLETED)
+        stopping.cancel()
+        # Store and source may both be away, and then no turn ever ends by itself.
+        await asyncio.wait([work], timeout=drain_seconds)
+        if not work.done():
             _log.warning("stopping before everything was counted; it will be at the next start")
+            work.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await work
+
+    async def _work(self, stop: asyncio.Event) -> None:
+        try:
+            await self._source.start(self.release)
+            while not (stop.is_set() and self._source.drained()):
+                await self._turn()
+            await self._turn(last=True)
         finally:
             await self._close()
 
     async def catch_up(self) -> None:
         """Work until the source has nothing to give at the moment."""
-        await self._source.start(self.release)
         try:
-            while await self._turn(flush=True):
+            await self._source.start(self.release)
+            while await self._turn():
                 continue
+            await self._turn(last=True)
         finally:
             await self._close()
 
-    async def _turn(self, *, flush: bool = False) -> bool:
-        """Poll once and write what is due; with `flush`, all of it once nothing comes. More?"""
+    async def _turn(self, *, last: bool = False) -> bool:
+        """Poll once and write what is due; was there more? The `last` one only writes, and all."""
         try:
-            found = await self._source.poll(_POLL)
-            for partition, blocks in found.items():
-                for block in blocks:
-                    lane = self._lanes.setdefault(partition, Lane(self._new_batch()))
-                    lane.batch.add(block, time.monotonic())
-                    if lane.batch.full:
-                        await self._write(partition, lane)
-            for partition, lane in list(self._lanes.items()):
-                if lane.batch.due(time.monotonic()) or (flush and not found and lane.batch.rows):
+            found = {} if last else await self._source.poll(_POLL)
+            await self._gather(found)
+            # Partitions may be many: what waits of all of them together is bounded as well.
+            lanes = list(self._lanes.items())
+            size = sum(lane.batch.size for _, lane in lanes)
+            crowded = any(size >= lane.batch.max_bytes for _, lane in lanes)
+            for partition, lane in lanes:
+                if lane.batch.blocks and (last or crowded or lane.batch.due(time.monotonic())):
                     await self._write(partition, lane)
             self._metrics.turned()
             return bool(found)
@@ -96,6 +104,21 @@ class Loop:
             self._lanes.clear()
             await self._source.rejoin()
             return True
+
+    async def _gather(self, found: Mapping[Partition, Sequence[Block]]) -> None:
+        """Add blocks to the batches of their partitions, and write those that are full.
+
+        The lanes are named before anything is awaited. Of a partition that is given up meanwhile
+        the rest is dropped too: a batch without the blocks before it must never be committed.
+        """
+        lanes = [self._lanes.setdefault(p, Lane(self._new_batch())) for p in found]
+        for lane, (partition, blocks) in zip(lanes, found.items(), strict=True):
+            for block in blocks:
+                if lane.released.is_set():
+                    break
+                lane.batch.add(block, time.monotonic())
+                if lane.batch.full:
+                    await self._write(partition, lane)
 
     async def _write(self, partition: Partition, lane: Lane) -> None:
         async with self._writing:
@@ -154,11 +177,10 @@ class Loop:
                 _log.info("a staging table is left to the next consumer's fence")
 
     async def _close(self) -> None:
-        async with self._writing:
-            for lane in self._lanes.values():
-                await self._drop(lane)
-            self._lanes.clear()
         await self._source.close()
+        for lane in self._lanes.values():
+            await self._drop(lane)
+        self._lanes.clear()
 
 
 async def _pause(seconds: float, released: asyncio.Event) -> None:

@@ -25,7 +25,9 @@ from consumer.writer import Writer
 _log = logging.getLogger(__name__)
 
 
-async def _ready_store(settings: ConsumerSettings, stop: asyncio.Event) -> Client | None:
+async def _ready_store(
+    settings: ConsumerSettings, stop: asyncio.Event, metrics: Metrics
+) -> Client | None:
     """A client of a migrated store, waiting for the server; None if told to stop meanwhile."""
     pause = 0.2
     while not stop.is_set():
@@ -36,9 +38,11 @@ async def _ready_store(settings: ConsumerSettings, stop: asyncio.Event) -> Clien
                 names = ", ".join(migration.name for migration in missing)
                 raise Misfit(f"the store lacks {names}: run `heliograph migrate` first")
             await asyncio.to_thread(set_retention, client, settings)
+            metrics.in_trouble("")
             return client
         except StoreTrouble as trouble:
             _log.warning("ClickHouse does not answer, trying again: %s", trouble)
+            metrics.in_trouble(str(trouble))
             await asyncio.sleep(pause)
             pause = min(pause * 2, 5.0)
     return None
@@ -50,7 +54,7 @@ async def consume(settings: ConsumerSettings, health: socket.socket) -> None:
     stop = stop_requests(watch_stdin=False)
     site = await listen(health_app(metrics), health)
     try:
-        client = await _ready_store(settings, stop)
+        client = await _ready_store(settings, stop, metrics)
         if client is None:
             return
         open_writer = partial(
@@ -65,7 +69,9 @@ async def consume(settings: ConsumerSettings, health: socket.socket) -> None:
         new_batch = partial(
             Batch, settings.batch_rows, settings.batch_bytes, settings.batch_seconds
         )
-        await Loop(KafkaSource(settings), open_writer, new_batch, metrics).run(stop, 8.0)
+        source = KafkaSource(settings, metrics.source_in_trouble)
+        metrics.lag.set_function(source.lag)
+        await Loop(source, open_writer, new_batch, metrics).run(stop, 8.0)
     finally:
         await site.cleanup()
 

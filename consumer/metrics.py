@@ -7,8 +7,9 @@ from prometheus_client import CollectorRegistry, Counter, Gauge
 
 from consumer.writer import Outcome
 
-#: The loop is taken for stuck when it has not come round for this long, in seconds.
-STUCK: Final = 60.0
+#: The loop is taken for stuck when it has not come round for this long, in seconds. A batch is
+#: several statements, and each may take as long as the store's time limit.
+STUCK: Final = 600.0
 
 
 class Metrics:
@@ -35,7 +36,13 @@ class Metrics:
             "age of the last batch's first event when it was committed",
             registry=r,
         )  # fmt: skip
+        self.lag = Gauge(
+            "heliograph_consumer_lag_records",
+            "records known to be in the topic and not yet taken from it",
+            registry=r,
+        )
         self.trouble = ""
+        self.source_trouble = ""
         self.started = False
         self._turned_at = time.monotonic()
 
@@ -54,6 +61,11 @@ class Metrics:
         if reason:
             self.troubles.inc()
             self._turned_at = time.monotonic()  # trying again is not being stuck
+
+    def source_in_trouble(self, reason: str) -> None:
+        """The source cannot be reached, or (with no reason) is there."""
+        self.source_trouble = reason
+        self._turned_at = time.monotonic()
 
     def turned(self) -> None:
         """The loop came round."""
