@@ -85,8 +85,9 @@ def running_sql(data: Path) -> str:
 
 def message(text: str) -> str:
     """An engine's error without what is of no use to the one who asked."""
-    text = re.sub(r"\(version [^()]*(?:\([^()]*\))?[^()]*\)\s*$", "", text.strip())
-    return re.sub(r"^(?:.*?)Code: \d+\. (?:DB::Exception: )?", "", text, flags=re.DOTALL).strip()
+    text = re.sub(r"\s*\(version [^()]*(?:\([^()]*\))?\)\.?", "", text)
+    text = re.sub(r"^.*Code: \d+\. (?:DB::Exception: )?", "", text, flags=re.DOTALL)
+    return re.sub(r"(\s\([A-Z_]+\))(?:\.?\1)+", r"\1", text).strip()
 
 
 class HttpStore:

@@ -79,27 +79,33 @@ def _holder(descriptor: int) -> tuple[str, str]:
 
 def is_up(data: Path) -> bool:
     """Whether an `up` holds the directory."""
+    return bool(_up(data))
+
+
+def _up(data: Path) -> str:
+    """The process id of the `up` that holds a directory; "" if none does."""
     try:
         descriptor = os.open(data / "up.lock", os.O_RDONLY)
     except FileNotFoundError:
-        return False
+        return ""
     try:
         fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
-        return _holder(descriptor)[1] == "up"
+        pid, command = _holder(descriptor)
+        return pid if command == "up" else ""
     finally:
         os.close(descriptor)
-    return False
+    return ""
 
 
 def running(data: Path) -> Running | None:
     """Where the `up` of a directory answers; None if none runs or it is just starting."""
-    if not is_up(data):
-        return None
+    pid = _up(data)
     try:
-        return msgspec.json.decode((data / "up.json").read_bytes(), type=Running)
+        found = msgspec.json.decode((data / "up.json").read_bytes(), type=Running)
     except (FileNotFoundError, msgspec.MsgspecError):
         return None
+    return found if str(found.pid) == pid else None  # else it is of one that was killed
 
 
 def announce(data: Path, addresses: Running) -> None:

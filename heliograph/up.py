@@ -2,6 +2,8 @@
 
 import asyncio
 import os
+import shlex
+import shutil
 import signal
 import sys
 import time
@@ -92,7 +94,9 @@ def _farewell(*_: object) -> None:
 def _greet(settings: CollectorSettings, addresses: data_dir.Running, port: int) -> None:
     demo = _demo(settings, addresses.url)
     here = f"http://127.0.0.1:{port}/o/{demo.pixel_url.rpartition('/')[2]}"
-    data = "" if str(settings.data) == "data" else f" --data {settings.data}"
+    # `make up` runs it by its path, and a shell then finds it by nothing else.
+    command = shlex.quote("heliograph" if shutil.which("heliograph") else sys.argv[0])
+    data = "" if str(settings.data) == "data" else f" --data {shlex.quote(str(settings.data))}"
     say(f"""
 Heliograph is up.
   pixels and links   {addresses.url}
@@ -103,7 +107,7 @@ A pixel for a mail of the campaign "demo", sent an hour ago:
   {demo.pixel_html}
 Open it as a mail program would, and look at the rate:
   curl -s -o /dev/null -A '{AGENT}' '{here}'
-  heliograph report campaigns{data}
+  {command} report campaigns{data}
 
 Ctrl-C stops it.""")
 
