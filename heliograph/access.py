@@ -111,22 +111,24 @@ class HttpStore:
         asked |= {f"param_{name}": str(v).translate(_ESCAPES) for name, v in params.items()}
         if self._server:  # its errors then come before any byte of an answer
             asked |= {"wait_end_of_query": "1", "readonly": "1"}
-        answer = self._post(asked, sql)
+        answer = self._send("POST", asked, sql)
         if answer.getheader("X-ClickHouse-Exception-Code") == _READONLY and self._server:
-            answer.read()  # a user who is read-only by profile may not even say so
+            # A user who is read-only by profile may not even say so. GET never changes anything.
             del asked["readonly"]
-            answer = self._post(asked, sql)
+            answer = self._send("GET", asked, sql)
         if answer.status != 200:
             raise Failure(message(answer.read().decode("utf-8", "replace")))
         chunks = iter(lambda: answer.read(1 << 16), b"")
         return Answer(answer.getheader("X-ClickHouse-Format") or format, chunks)
 
-    def _post(self, asked: Mapping[str, str], sql: str) -> http.client.HTTPResponse:
+    def _send(self, method: str, asked: Mapping[str, str], sql: str) -> http.client.HTTPResponse:
         where = f"{self._url.hostname}:{self._url.port or ''}".rstrip(":")
-        path = f"{self._url.path or '/'}?{urlencode(asked)}"
+        body = sql.encode() if method == "POST" else b""
+        query = urlencode(asked if method == "POST" else {**asked, "query": sql})
+        path = f"{self._url.path or '/'}?{query}"
         try:
             connection = self._connect()
-            connection.request("POST", path, sql.encode(), self._headers)
+            connection.request(method, path, body, self._headers)
             return connection.getresponse()
         except (OSError, http.client.HTTPException) as error:
             raise Failure(f"the store at {where} does not answer: {error}") from None
