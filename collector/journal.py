@@ -35,9 +35,11 @@ class Journal:
         segment_seconds: float = 3600.0,
         max_bytes: int = 8 << 30,
     ) -> None:
-        """Make and lock the journal `journal_id` under `root`.
+        """Make and lock the journal `journal_id` under `root`; raises OSError.
 
-        `max_bytes` bounds all journals under the root together; `clock` gives Unix seconds.
+        On a full disk it begins without a place to write, loses what comes, counts it, and
+        `maintain` tries again. `max_bytes` bounds all journals under the root together; `clock`
+        gives Unix seconds.
         """
         self.id = journal_id
         self.path = root / journal_id
@@ -55,13 +57,20 @@ class Journal:
         self._opened_at = 0.0
         self._unsynced: list[int] = []  # descriptors of segments that were left
         self._dirty = False
-        self._lock = self._create()
+        self._closed = False
+        self._lock = -1
+        try:
+            self._lock = self._create()
+        except OSError as error:
+            if error.errno not in _FULL:
+                raise
+            self.trouble = "full"
         self.used = directory.used_bytes(root)
 
     def _create(self) -> int:
         """Locked before it is seen under its name, or a reader would take it for sealed."""
         draft = self._root / f".{self.id}"
-        draft.mkdir(parents=True)
+        draft.mkdir(parents=True, exist_ok=True)
         lock = os.open(draft / directory.LOCK, os.O_RDWR | os.O_CREAT, 0o640)
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         draft.rename(self.path)
@@ -95,7 +104,7 @@ class Journal:
 
     def _write(self, data: bytes, first_seq: int) -> Loss | None:
         if self._lock < 0:
-            return "closed"
+            return "closed" if self._closed else "full"
         if self.used + len(data) > self._max_bytes:
             return "cap"
         try:
@@ -143,6 +152,8 @@ class Journal:
         that it can expire, and after a failure try whether writing works again.
         """
         self.used = directory.used_bytes(self._root)
+        if self._lock < 0 and not self._closed:
+            self._lock = self._create()
         if self._fd >= 0 and self._due(0):
             self._leave()
         if self.trouble is not None:
@@ -175,6 +186,7 @@ class Journal:
 
     def close(self) -> None:
         """Sync and seal. A journal without events leaves nothing behind."""
+        self._closed = True
         if self._lock < 0:
             return
         self._leave()

@@ -229,7 +229,7 @@ async def connect(settings: CollectorSettings) -> AIOKafkaProducer:
 async def abandon(producer: Any) -> None:
     """Stop a producer. One that cannot flush would try for ever: it is cut off."""
     with contextlib.suppress(KafkaError, TimeoutError):
-        async with asyncio.timeout(2):
+        async with asyncio.timeout(0.5):
             await producer.stop()
             return
     if producer._sender.sender_task is not None:  # aiokafka has no public way
@@ -251,7 +251,7 @@ async def _ship(settings: CollectorSettings, health: socket.socket) -> None:
     ending = asyncio.create_task(ended.wait())
     await asyncio.wait([shipping, ending], return_when=asyncio.FIRST_COMPLETED)
     with contextlib.suppress(TimeoutError):
-        await asyncio.wait_for(shipping, settings.drain_seconds / 4)
+        await asyncio.wait_for(shipping, settings.drain_seconds / 5)
     await runner.cleanup()
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+import msgspec
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
@@ -30,7 +31,7 @@ from schemas import event
 from schemas.journal import directory, reship
 from schemas.kafka import MAX_RECORD
 from schemas.settings import encode
-from tests.collecting import ROOT
+from tests.collecting import ROOT, collecting, mint, settings, wait_for
 from tests.kafka_broker import Broker
 
 pytestmark = pytest.mark.kafka
@@ -52,9 +53,8 @@ def bodies(count: int) -> list[bytes]:
 class Writer:
     """Journals as the workers write them."""
 
-    def __init__(self, settings: CollectorSettings) -> None:
-        self._settings = settings
-        self._number = itertools.count(1)
+    def __init__(self, wanted: CollectorSettings) -> None:
+        self._settings = wanted
         self.live: list[Journal] = []
         self.expected: dict[str, int] = {}
 
@@ -87,10 +87,10 @@ def data(tmp_path: Path) -> Path:
 class Process:
     """The shipper as its own process."""
 
-    def __init__(self, settings: CollectorSettings) -> None:
+    def __init__(self, wanted: CollectorSettings) -> None:
         self._health = socket.create_server(("127.0.0.1", 0))
-        self._line = encode(settings)
-        self._log = (settings.data / "shipper.log").open("ab")
+        self._line = encode(wanted)
+        self._log = (wanted.data / "shipper.log").open("ab")
         self.process = self.start()
 
     def start(self) -> "subprocess.Popen[bytes]":
@@ -130,8 +130,8 @@ class Process:
 
 
 @contextlib.contextmanager
-def shipping(settings: CollectorSettings) -> Iterator[Process]:
-    process = Process(settings)
+def shipping(wanted: CollectorSettings) -> Iterator[Process]:
+    process = Process(wanted)
     try:
         yield process
     finally:
@@ -181,11 +181,11 @@ def in_order(seqs: list[int]) -> bool:
     return list(dict.fromkeys(seqs)) == sorted(set(seqs))
 
 
-async def shipped(writer: Writer, settings: CollectorSettings, seconds: float = 60.0) -> None:
+async def shipped(writer: Writer, wanted: CollectorSettings, seconds: float = 60.0) -> None:
     """Wait until every position stands behind everything written."""
     async with asyncio.timeout(seconds):
         while any(
-            directory.read_position(settings.journal / name) <= last
+            directory.read_position(wanted.journal / name) <= last
             for name, last in writer.expected.items()
         ):
             await asyncio.sleep(0.05)
@@ -199,16 +199,16 @@ def name() -> str:
 async def test_all_arrives_once_in_order_and_in_large_records(
     kafka_broker: Broker, data: Path, name: str
 ) -> None:
-    settings = config(data, kafka_broker, name)
-    writer = Writer(settings)
+    wanted = config(data, kafka_broker, name)
+    writer = Writer(wanted)
     sealed, live = writer.start(), writer.start()
     writer.write(sealed, 400, 40)
     sealed.close()
     writer.write(live, 100, 40)
-    with shipping(settings) as process:
-        await shipped(writer, settings)
+    with shipping(wanted) as process:
+        await shipped(writer, wanted)
         writer.write(live, 1, 3)
-        await shipped(writer, settings)
+        await shipped(writer, wanted)
         writer.write(live, 1, 5)
         writer.close()
         process.process.terminate()  # what is on disk at the signal still goes
@@ -221,8 +221,8 @@ async def test_all_arrives_once_in_order_and_in_large_records(
 
 @pytest.mark.kill
 async def test_twenty_kills_under_load(kafka_broker: Broker, data: Path, name: str) -> None:
-    settings = config(data, kafka_broker, name)
-    writer = Writer(settings)
+    wanted = config(data, kafka_broker, name)
+    writer = Writer(wanted)
     stop = asyncio.Event()
 
     async def load() -> None:
@@ -239,16 +239,16 @@ async def test_twenty_kills_under_load(kafka_broker: Broker, data: Path, name: s
 
     loading = asyncio.create_task(load())
     chance = random.Random(20)
-    with shipping(settings) as process:
+    with shipping(wanted) as process:
         moved = set()
         for _ in range(20):
             await asyncio.sleep(chance.uniform(0.5, 1.3))
             process.kill()
-            moved.add(sum(directory.read_position(p) for p in directory.journals(settings.journal)))
+            moved.add(sum(directory.read_position(p) for p in directory.journals(wanted.journal)))
             process.start()
         stop.set()
         await loading
-        await shipped(writer, settings)
+        await shipped(writer, wanted)
     writer.close()
     seqs = checked(await read_topic(kafka_broker, name))
     assert {n: sorted(set(found)) for n, found in seqs.items()} == {
@@ -265,12 +265,12 @@ async def test_a_broker_that_dies_and_returns(
     own_kafka_broker: Broker, data: Path, name: str
 ) -> None:
     broker = own_kafka_broker
-    settings = config(data, broker, name)
-    writer = Writer(settings)
+    wanted = config(data, broker, name)
+    writer = Writer(wanted)
     live = writer.start()
-    with shipping(settings) as process:
+    with shipping(wanted) as process:
         writer.write(live, 10, 10)
-        await shipped(writer, settings)
+        await shipped(writer, wanted)
         broker.kill9()
         for _ in range(30):
             writer.write(live, 10, 10)
@@ -280,12 +280,12 @@ async def test_a_broker_that_dies_and_returns(
         assert lag
         assert float(lag[1]) == 3000
         broker.start()
-        await shipped(writer, settings)
+        await shipped(writer, wanted)
         broker.suspend()
         writer.write(live, 10, 10)
         await asyncio.sleep(1)
         broker.resume()
-        await shipped(writer, settings)
+        await shipped(writer, wanted)
         assert process.process.poll() is None
     writer.close()
     seqs = checked(await read_topic(broker, name))
@@ -297,11 +297,11 @@ async def test_a_broker_that_dies_and_returns(
 async def test_kafka_that_is_not_there_yet(own_kafka_broker: Broker, data: Path, name: str) -> None:
     broker = own_kafka_broker
     broker.stop()
-    settings = config(data, broker, name)
-    writer = Writer(settings)
+    wanted = config(data, broker, name)
+    writer = Writer(wanted)
     live = writer.start()
     writer.write(live, 1, 10)
-    with shipping(settings) as process:
+    with shipping(wanted) as process:
         for _ in range(100):
             told = await process.ask("/readyz")
             if "Connection" in told:
@@ -309,16 +309,16 @@ async def test_kafka_that_is_not_there_yet(own_kafka_broker: Broker, data: Path,
             await asyncio.sleep(0.1)
         assert told.startswith("ok\nKafka: KafkaConnectionError")
         broker.start()
-        await shipped(writer, settings)
+        await shipped(writer, wanted)
     writer.close()
 
 
 async def test_a_missing_topic_is_made_and_a_present_one_left(
     kafka_broker: Broker, data: Path, name: str
 ) -> None:
-    settings = config(data, kafka_broker, name)
-    assert await topic.ensure(settings)
-    assert not await topic.ensure(settings)
+    wanted = config(data, kafka_broker, name)
+    assert await topic.ensure(wanted)
+    assert not await topic.ensure(wanted)
     admin = AIOKafkaAdminClient(bootstrap_servers=kafka_broker.bootstrap)
     await admin.start()
     described = await admin.describe_topics([name])
@@ -329,10 +329,10 @@ async def test_a_missing_topic_is_made_and_a_present_one_left(
 async def test_a_topic_that_cannot_be_made_is_told_clearly(
     kafka_broker: Broker, data: Path, name: str
 ) -> None:
-    settings = config(data, kafka_broker, name, topic_replication=3)
+    wanted = config(data, kafka_broker, name, topic_replication=3)
     with pytest.raises(topic.TopicError, match=f"topic {name} is missing .* 3 replicas: .*replic"):
-        await topic.ensure(settings)
-    with shipping(settings) as process:
+        await topic.ensure(wanted)
+    with shipping(wanted) as process:
         for _ in range(100):
             told = await process.ask("/readyz")
             if "TopicError" in told:
@@ -344,20 +344,20 @@ async def test_a_topic_that_cannot_be_made_is_told_clearly(
 
 
 async def test_shipping_again(kafka_broker: Broker, data: Path, name: str) -> None:
-    settings = config(data, kafka_broker, name)
-    writer = Writer(settings)
+    wanted = config(data, kafka_broker, name)
+    writer = Writer(wanted)
     sealed, live = writer.start(), writer.start()
     writer.write(sealed, 5, 10)
     sealed.close()
     writer.write(live, 5, 10)
-    with shipping(settings):
-        await shipped(writer, settings)
-        reship.request(settings.journal, 0)
+    with shipping(wanted):
+        await shipped(writer, wanted)
+        reship.request(wanted.journal, 0)
         async with asyncio.timeout(20):
-            while (settings.journal / reship.REQUEST).exists():
+            while (wanted.journal / reship.REQUEST).exists():
                 await asyncio.sleep(0.05)
         writer.write(live, 1, 1)
-        await shipped(writer, settings)
+        await shipped(writer, wanted)
     writer.close()
     seqs = checked(await read_topic(kafka_broker, name))
     assert seqs[sealed.id] == [*range(1, 51), *range(1, 51)]
@@ -368,8 +368,8 @@ async def test_a_producer_that_fails_is_replaced_and_nothing_skipped(
     kafka_broker: Broker, data: Path, name: str
 ) -> None:
     """Every third send is refused for good, in the middle of what is on its way."""
-    settings = config(data, kafka_broker, name)
-    writer = Writer(settings)
+    wanted = config(data, kafka_broker, name)
+    writer = Writer(wanted)
     live = writer.start()
     writer.write(live, 60, 60)
     calls = itertools.count(1)
@@ -391,18 +391,43 @@ async def test_a_producer_that_fails_is_replaced_and_nothing_skipped(
             await self._producer.stop()
 
     async def connect() -> Failing:
-        return Failing(await shipper.connect(settings))
+        return Failing(await shipper.connect(wanted))
 
     ended = asyncio.Event()
     metrics = ShipperMetrics(CollectorRegistry())
-    running = asyncio.create_task(shipper.Shipper(settings, connect, metrics, ended).run())
+    running = asyncio.create_task(shipper.Shipper(wanted, connect, metrics, ended).run())
     for _ in range(6):
-        await shipped(writer, settings)
+        await shipped(writer, wanted)
         writer.write(live, 1, 1)
-    await shipped(writer, settings)
+    await shipped(writer, wanted)
     ended.set()
     await running
     writer.close()
     assert metrics.failures._value.get() >= 2
     seqs = checked(await read_topic(kafka_broker, name))
     assert sorted(set(seqs[live.id])) == list(range(1, writer.expected[live.id] + 1))
+
+
+async def test_the_collector_as_a_whole(kafka_broker: Broker, data: Path, name: str) -> None:
+    """A pixel is fetched, its event is in the topic; so is what was fetched just before the end."""
+    wanted = settings(data, kafka=(kafka_broker.bootstrap,), topic=name, workers=2)
+    minted = mint(data, "")
+    with collecting(wanted) as collector:
+        url = f"http://127.0.0.1:{collector.port}{minted.pixel_url}"
+
+        async def fetch(agent: str) -> None:
+            headers = {"User-Agent": agent}
+            async with aiohttp.ClientSession(headers=headers) as session, session.get(url) as got:
+                assert got.status == 200
+
+        await fetch("first")
+        wait_for(lambda: 'heliograph_shipped_events_total{process="shipper"} 1.0' in
+                 collector.ask("/metrics")[1], 20)  # fmt: skip
+        for number in range(20):
+            await fetch(f"last-{number}")
+        assert await asyncio.to_thread(collector.stop) == 0
+    records = await read_topic(kafka_broker, name)
+    checked(records)
+    agents = {msgspec.json.decode(line)["user_agent"]
+              for record in records for line in record.value.splitlines()}  # fmt: skip
+    assert agents == {"first", *(f"last-{number}" for number in range(20))}

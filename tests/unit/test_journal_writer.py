@@ -244,3 +244,38 @@ def test_no_journal_is_made_twice(root: Path, clock: Clock) -> None:
     with pytest.raises(OSError, match=r"not empty|exists"):
         make(root, clock)
     journal.close()
+
+
+def test_a_full_disk_at_the_start_is_recovered_from(
+    root: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A worker that starts on a full disk answers all the same."""
+
+    def fail(*arguments: object, **more: object) -> int:
+        raise OSError(errno.ENOSPC, "")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "open", fail)
+        journal = make(root, clock)
+        assert journal.trouble == "full"
+        assert not journal.append([BODY])
+        with pytest.raises(OSError, match="28"):
+            journal.maintain()
+        assert directory.journals(root) == []
+    journal.maintain()
+    assert journal.trouble is None
+    assert journal.append([BODY])
+    assert own(root) == [2]
+    assert not directory.is_sealed(journal.path)
+    journal.close()
+
+
+def test_a_directory_that_may_not_be_written_is_an_error_at_once(
+    root: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*arguments: object, **more: object) -> int:
+        raise PermissionError(errno.EACCES, "")
+
+    monkeypatch.setattr(os, "open", fail)
+    with pytest.raises(PermissionError):
+        make(root, clock)
