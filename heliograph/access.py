@@ -8,17 +8,17 @@ import contextlib
 import http.client
 import logging
 import re
-import ssl
 import time
 from collections.abc import Iterator, Mapping
 from importlib import resources
 from pathlib import Path
-from typing import Any, Final, NamedTuple, Protocol
+from typing import Any, Final, NamedTuple
 from urllib.parse import unquote, urlencode, urlsplit
 
+from consumer.settings import ConsumerSettings
 from heliograph import data_dir
 from heliograph.errors import Failure, UsageError
-from heliograph.settings import StoreSettings
+from heliograph.http import connect
 
 _READONLY: Final = "164"
 _STARTING_SECONDS: Final = 15.0
@@ -33,20 +33,13 @@ class Answer(NamedTuple):
     chunks: Iterator[bytes]
 
 
-class Store(Protocol):
-    """Something that answers SQL."""
-
-    def query(self, sql: str, params: Mapping[str, object], format: str) -> Answer:
-        """One SELECT with its {name:Type} parameters; raises Failure in the engine's words."""
-
-
 def canned(name: str) -> str:
     """The text of schemas/queries/<name>.sql."""
     return (resources.files("schemas") / "queries" / f"{name}.sql").read_text("utf-8")
 
 
 @contextlib.contextmanager
-def open_store(settings: StoreSettings, *, live: bool = False) -> Iterator[Store]:
+def open_store(settings: ConsumerSettings, *, live: bool = False) -> Iterator["Store"]:
     """The store that the settings name; raises UsageError or Failure.
 
     Where `up` does not run, what its journals still hold is taken in first; with `live`, only a
@@ -106,7 +99,7 @@ class HttpStore:
             self._headers["X-ClickHouse-Key"] = unquote(self._url.password or "")
 
     def query(self, sql: str, params: Mapping[str, object], format: str) -> Answer:
-        """See Store."""
+        """One SELECT with its {name:Type} parameters; raises Failure in the engine's words."""
         asked: dict[str, str] = {"database": self._database, "default_format": format}
         asked |= {f"param_{name}": str(v).translate(_ESCAPES) for name, v in params.items()}
         if self._server:  # its errors then come before any byte of an answer
@@ -127,37 +120,27 @@ class HttpStore:
         query = urlencode(asked if method == "POST" else {**asked, "query": sql})
         path = f"{self._url.path or '/'}?{query}"
         try:
-            connection = self._connect()
+            connection = connect(self._url, (8123, 8443), 600)
             connection.request(method, path, body, self._headers)
             return connection.getresponse()
         except (OSError, http.client.HTTPException) as error:
             raise Failure(f"the store at {where} does not answer: {error}") from None
 
-    def _connect(self) -> http.client.HTTPConnection:
-        host = self._url.hostname or ""
-        if self._url.scheme == "https":
-            context = ssl.create_default_context()
-            return http.client.HTTPSConnection(
-                host, self._url.port or 8443, timeout=600, context=context
-            )
-        return http.client.HTTPConnection(host, self._url.port or 8123, timeout=600)
-
 
 @contextlib.contextmanager
-def _stopped(settings: StoreSettings) -> Iterator[Store]:
+def _stopped(settings: ConsumerSettings) -> Iterator["Store"]:
     """The store of a data directory on which no `up` runs."""
     from consumer.embedded import take_in
-    from consumer.settings import ConsumerSettings
 
     logging.basicConfig(level=logging.WARNING, format="heliograph: %(message)s")
-    with take_in(ConsumerSettings(data=settings.data, database=settings.database)):
+    with take_in(settings):
         yield StoppedStore(settings)
 
 
 class StoppedStore:
     """The store that `take_in` holds open in this process, behind the SQL port's gate."""
 
-    def __init__(self, settings: StoreSettings) -> None:
+    def __init__(self, settings: ConsumerSettings) -> None:
         from consumer.embedded import store_path
         from consumer.sql.gate import Gate, Limits
 
@@ -167,7 +150,7 @@ class StoppedStore:
         self._gate = Gate(settings.database, bounds)
 
     def query(self, sql: str, params: Mapping[str, object], format: str) -> Answer:
-        """See Store."""
+        """As HttpStore.query."""
         import chdb
 
         from consumer.sql.gate import Refused
@@ -184,3 +167,6 @@ class StoppedStore:
         finally:
             connection.close()
         return Answer(chosen, iter([body or b""]))
+
+
+Store = HttpStore | StoppedStore

@@ -10,7 +10,7 @@ import itertools
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import IO, Final, NamedTuple, Protocol
+from typing import IO, Final, NamedTuple
 
 import msgspec
 
@@ -43,21 +43,7 @@ class BadRow(NamedTuple):
     reason: str
 
 
-class Table(Protocol):
-    """A list that is read once and written back once."""
-
-    @property
-    def columns(self) -> Sequence[str]: ...
-
-    def __iter__(self) -> Iterator[Row | BadRow]: ...
-    def start(self, out: IO[str], added: Sequence[str]) -> None:
-        """Write what stands before the first row. `added` columns replace those of that name."""
-
-    def write(self, row: Row, added: Mapping[str, str]) -> None:
-        """Write a row with the added columns' values."""
-
-
-def open_table(source: IO[bytes], name: str, format: str = "") -> Table:
+def open_table(source: IO[bytes], name: str, format: str = "") -> "Table":
     """The list in a file; JSONL by its format or suffix, else CSV. Raises UsageError."""
     if (format or Path(name).suffix.lower().lstrip(".")) in ("jsonl", "ndjson"):
         return JsonTable(source)
@@ -118,7 +104,7 @@ class CsvTable:
                 yield BadRow(line, f"{len(values)} fields, the header has {len(self.columns)}")
 
     def start(self, out: IO[str], added: Sequence[str]) -> None:
-        """See Table."""
+        """Write the header. `added` columns replace those of the same name."""
         self._added = added
         self._kept = [i for i, column in enumerate(self.columns) if column not in added]
         self._writer = csv.writer(out, delimiter=self._delimiter, lineterminator=self._end)
@@ -126,7 +112,7 @@ class CsvTable:
         self._writer.writerow([*(self.columns[i] for i in self._kept), *added])
 
     def write(self, row: Row, added: Mapping[str, str]) -> None:
-        """See Table."""
+        """Write a row with the added columns' values."""
         kept = (row.source[i] for i in self._kept)  # type: ignore[index]
         self._writer.writerow([*kept, *(added[name] for name in self._added)])
 
@@ -155,11 +141,11 @@ class JsonTable:
             yield Row(number, {name: _text(value) for name, value in source.items()}, source)
 
     def start(self, out: IO[str], added: Sequence[str]) -> None:
-        """See Table."""
+        """As CsvTable.start; there is no header."""
         self._out = out
 
     def write(self, row: Row, added: Mapping[str, str]) -> None:
-        """See Table."""
+        """As CsvTable.write."""
         encoded = {name: Raw(msgspec.json.encode(value)) for name, value in added.items()}
         whole = {**dict(row.source), **encoded}  # type: ignore[arg-type]
         self._out.write(msgspec.json.encode(whole).decode() + "\n")
@@ -172,3 +158,6 @@ def _text(value: Raw) -> str:
     except (msgspec.MsgspecError, UnicodeDecodeError):
         return ""
     return "" if scalar is None or isinstance(scalar, bool) else str(scalar)
+
+
+Table = CsvTable | JsonTable

@@ -6,11 +6,10 @@ What comes back may be used: its event is in a journal already.
 import http.client
 import ipaddress
 import os
-import ssl
 import threading
 import time
 from collections.abc import Sequence
-from typing import Final, NamedTuple, Protocol
+from typing import Final, NamedTuple
 from urllib.parse import urlsplit
 
 import msgspec
@@ -19,12 +18,13 @@ from collector.journal import Journal
 from collector.keys import Keys
 from collector.mint import Mint, Minted, SendRequest
 from collector.ring import claim
+from collector.settings import CollectorSettings
 from heliograph import data_dir
 from heliograph.errors import Failure, UsageError
+from heliograph.http import connect
 from heliograph.settings import MintSettings
 from schemas.journal.directory import journal_id
 
-DEFAULT_URL: Final = "http://127.0.0.1:8080"
 _RELOAD_SECONDS: Final = 5.0
 
 
@@ -34,24 +34,7 @@ class Refusal(NamedTuple):
     reason: str
 
 
-class Recorder(Protocol):
-    """Mints and records sends."""
-
-    url: str
-
-    def record(
-        self, requests: Sequence[SendRequest], *, sync: bool = True
-    ) -> list[Minted | Refusal]:
-        """One answer a request, in order, each Minted recorded. Raises Failure if none could be.
-
-        `sync`: also safe from a power loss when it returns.
-        """
-
-    def close(self) -> None:
-        """Make everything durable."""
-
-
-def open_recorder(settings: MintSettings) -> Recorder:
+def open_recorder(settings: MintSettings) -> "Recorder":
     """The recorder that the settings name; raises KeyFileError, UsageError or Failure."""
     return RemoteRecorder(settings) if settings.remote else JournalRecorder(settings)
 
@@ -68,14 +51,14 @@ def is_loopback(url: str) -> bool:
 class JournalRecorder:
     """Writes a journal of its own beside those of the collector. Threads and forks may share it."""
 
-    def __init__(self, settings: MintSettings) -> None:
+    def __init__(self, settings: CollectorSettings) -> None:
         """Load the keys; the journal is made at the first record. Raises KeyFileError, Failure."""
         data_dir.check_format(settings.data)
         self._keys = Keys(settings.key_file)
         data_dir.prepare(settings.data)
         claim(settings.journal, self._keys.ring.ring_id)
         up = data_dir.running(settings.data)
-        self.url = settings.public_url or (up.url if up else DEFAULT_URL)
+        self.url = up.url if up and not settings.public_url else settings.url(settings.port)
         self._root = settings.journal
         self._lock = threading.Lock()
         self._journal: Journal | None = None
@@ -85,7 +68,10 @@ class JournalRecorder:
     def record(
         self, requests: Sequence[SendRequest], *, sync: bool = True
     ) -> list[Minted | Refusal]:
-        """See Recorder."""
+        """One answer a request, in order, each Minted recorded; raises Failure if none could be.
+
+        `sync`: also safe from a power loss when it returns.
+        """
         with self._lock:
             self._maintain()
             mint = Mint(self._keys.ring, self.url, time.time)
@@ -167,7 +153,7 @@ class RemoteRecorder:
     def record(
         self, requests: Sequence[SendRequest], *, sync: bool = True
     ) -> list[Minted | Refusal]:
-        """See Recorder; `sync` is the collector's setting."""
+        """As JournalRecorder.record; `sync` is the collector's setting."""
         body = b"".join(msgspec.json.encode(request) + b"\n" for request in requests)
         with self._lock:
             status, text = self._post(body)
@@ -189,7 +175,8 @@ class RemoteRecorder:
         for last in (False, True):
             try:
                 if self._connection is None or self._pid != os.getpid():  # a fork shares no socket
-                    self._connection, self._pid = self._connect(), os.getpid()
+                    self._connection = connect(urlsplit(self.url), (80, 443), 120)
+                    self._pid = os.getpid()
                 path = urlsplit(self.url).path + "/v1/sends"
                 self._connection.request("POST", path, body, self._headers)
                 answer = self._connection.getresponse()
@@ -200,15 +187,11 @@ class RemoteRecorder:
                     raise Failure(f"{self.url} does not answer: {error}") from None
         raise AssertionError
 
-    def _connect(self) -> http.client.HTTPConnection:
-        parts = urlsplit(self.url)
-        if parts.scheme == "https":
-            context = ssl.create_default_context()
-            return http.client.HTTPSConnection(parts.netloc, timeout=120, context=context)
-        return http.client.HTTPConnection(parts.netloc, timeout=120)
-
     def close(self) -> None:
         """Hang up."""
         if self._connection:
             self._connection.close()
             self._connection = None
+
+
+Recorder = JournalRecorder | RemoteRecorder

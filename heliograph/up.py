@@ -19,7 +19,6 @@ from consumer.settings import ConsumerSettings
 from heliograph import data_dir
 from heliograph.recorder import JournalRecorder
 from heliograph.secrets import make_api_key, make_keys
-from heliograph.settings import MintSettings
 from schemas.files import write_whole
 from schemas.settings import encode
 
@@ -116,9 +115,7 @@ def _demo(settings: CollectorSettings, url: str) -> Minted:
     """The demo's URLs. Its send is recorded once, an hour back from the first start."""
     told = settings.data / "demo.json"
     sent_at = msgspec.json.decode(told.read_bytes(), type=int) if told.exists() else 0
-    recorder = JournalRecorder(
-        MintSettings(data=settings.data, keys=settings.key_file, public_url=url)
-    )
+    recorder = JournalRecorder(msgspec.structs.replace(settings, public_url=url))
     request = SendRequest(
         campaign="demo", recipient="you", sent_at=sent_at or int(time.time()) - 3600
     )

@@ -12,7 +12,7 @@ import msgspec
 from consumer.settings import ConsumerSettings
 from heliograph import lists, options, output
 from heliograph.access import Answer, running_sql
-from heliograph.settings import StoreSettings, read
+from heliograph.settings import STORE, read
 
 if TYPE_CHECKING:
     from clickhouse_connect.driver.client import Client
@@ -28,15 +28,14 @@ def add(parser: ArgumentParser) -> None:
         "is missing or stored twice."
     )
     parser.add_argument("--format", choices=("table", "csv", "json"), default="table")
-    options.add(parser, StoreSettings)
-    options.add(parser, ConsumerSettings, only=frozenset(("retention_days", "cluster")))
+    options.add(parser, ConsumerSettings, only=STORE | {"retention_days"})
 
 
 def run(args: Namespace) -> int:
     """Print the audit."""
     from consumer.audit import audit
 
-    settings = read(ConsumerSettings, {**vars(args), **_where(args)})
+    settings = read(ConsumerSettings, args)
     at_hand = settings.data / "journal" if not settings.clickhouse or args.data else None
     with _client(settings) as client:
         found = audit(client, settings.database, at_hand, settings.retention_days)
@@ -54,11 +53,6 @@ def _row(journal: "JournalAudit", names: list[str]) -> list[object]:
     told = asdict(journal)
     told["gaps"] = ", ".join(f"{a}-{b}" if a != b else str(a) for a, b in journal.gaps)
     return [told[name] for name in names]
-
-
-def _where(args: Namespace) -> dict[str, object]:
-    store = read(StoreSettings, args)
-    return {"clickhouse": store.clickhouse, "database": store.database, "data": store.data}
 
 
 @contextmanager

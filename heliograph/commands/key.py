@@ -8,10 +8,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from collector.ring import RING
+from collector.settings import CollectorSettings
 from heliograph import data_dir, options
 from heliograph.errors import UsageError
 from heliograph.secrets import make_api_key, make_keys
-from heliograph.settings import KeySettings, read
+from heliograph.settings import KEYS, read
 from schemas import keyring
 from schemas.journal.directory import journals
 from schemas.keyring import KeyFile, KeyFileError
@@ -22,7 +23,7 @@ def add(parser: ArgumentParser) -> None:
     actions = parser.add_subparsers(metavar="ACTION", required=True)
     for name, action in _ACTIONS.items():
         command = actions.add_parser(name, help=action.__doc__, description=action.__doc__)
-        options.add(command, KeySettings)
+        options.add(command, CollectorSettings, only=KEYS)
         command.set_defaults(action=action)
         if name == "retire":
             command.add_argument("id", metavar="ID", help="the key, as `key list` names it")
@@ -36,13 +37,13 @@ def add(parser: ArgumentParser) -> None:
 
 def run(args: Namespace) -> int:
     """Do the action on the key file."""
-    settings = read(KeySettings, args)
+    settings = read(CollectorSettings, args)
     data_dir.check_format(settings.data)
     args.action(settings, args)
     return 0
 
 
-def _new(settings: KeySettings, args: Namespace) -> None:
+def _new(settings: CollectorSettings, args: Namespace) -> None:
     """make the key file (and the API key's), or a further key that waits for its turn"""
     if make_api_key(settings.api_key_path):
         print(f"made the API key: {settings.api_key_path}")
@@ -55,24 +56,24 @@ def _new(settings: KeySettings, args: Namespace) -> None:
     _list(settings, args)
 
 
-def _rotate(settings: KeySettings, args: Namespace) -> None:
+def _rotate(settings: CollectorSettings, args: Namespace) -> None:
     """let the newest waiting key mint; the one before goes on opening"""
     _change(settings, keyring.rotate(keyring.read(settings.key_file)))
     _list(settings, args)
 
 
-def _retire(settings: KeySettings, args: Namespace) -> None:
+def _retire(settings: CollectorSettings, args: Namespace) -> None:
     """drop a key: mails that hold its tokens are not counted any more"""
     _change(settings, keyring.retire(keyring.read(settings.key_file), args.id))
     _list(settings, args)
 
 
-def _change(settings: KeySettings, content: KeyFile) -> None:
+def _change(settings: CollectorSettings, content: KeyFile) -> None:
     keyring.Keyring(content)  # refuses what no collector could load
     keyring.write(settings.key_file, content, replace=True)
 
 
-def _list(settings: KeySettings, args: Namespace) -> None:
+def _list(settings: CollectorSettings, args: Namespace) -> None:
     """show the keys: id, state, day of making"""
     content = keyring.read(settings.key_file)
     print(f"ring {keyring.Keyring(content).ring_id}")
@@ -80,7 +81,7 @@ def _list(settings: KeySettings, args: Namespace) -> None:
         print(f"{key.id}  {key.state:<8}{datetime.fromtimestamp(key.created, UTC):%Y-%m-%d}")
 
 
-def _export(settings: KeySettings, args: Namespace) -> None:
+def _export(settings: CollectorSettings, args: Namespace) -> None:
     """write the key file, secrets and all, for a backup or another collector"""
     content = keyring.read(settings.key_file)
     if args.file == "-":
@@ -92,7 +93,7 @@ def _export(settings: KeySettings, args: Namespace) -> None:
         raise UsageError(f"{args.file} exists, and is not overwritten") from None
 
 
-def _import(settings: KeySettings, args: Namespace) -> None:
+def _import(settings: CollectorSettings, args: Namespace) -> None:
     """take keys over: into a new key file, or merged into one of the same ring"""
     raw = sys.stdin.buffer.read() if args.file == "-" else Path(args.file).read_bytes()
     coming = keyring.parse(raw)
@@ -106,7 +107,7 @@ def _import(settings: KeySettings, args: Namespace) -> None:
     _list(settings, args)
 
 
-def _refuse_another_ring(settings: KeySettings, ring_id: str) -> None:
+def _refuse_another_ring(settings: CollectorSettings, ring_id: str) -> None:
     """Tokens and pseudonyms of one ring are another's noise: never mix them in one journal."""
     bound = settings.journal / RING
     owner = bound.read_text().strip() if bound.exists() else ""

@@ -9,7 +9,7 @@ from heliograph import lists, options
 from heliograph.errors import UsageError
 from heliograph.recipients import open_table
 from heliograph.recorder import Refusal, is_loopback, open_recorder
-from heliograph.settings import MintSettings, read
+from heliograph.settings import MINT, MintSettings, read
 
 _ADVICE: Final = (
     "the recipient looks like an e-mail address: --hash-recipients seals a keyed hash of it, "
@@ -32,7 +32,7 @@ def add(parser: ArgumentParser) -> None:
                         help="kept beside the send")  # fmt: skip
     parser.add_argument("--link", metavar="COLUMN", action="append", default=[],
                         help="a column of target URLs; repeatable")  # fmt: skip
-    options.add(parser, MintSettings)
+    options.add(parser, MintSettings, only=MINT)
 
 
 def run(args: Namespace) -> int:

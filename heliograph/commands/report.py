@@ -5,10 +5,11 @@ import zoneinfo
 from argparse import ArgumentParser, Namespace
 from typing import Final
 
+from consumer.settings import ConsumerSettings
 from heliograph import lists, options, output
 from heliograph.access import Store, canned, open_store
 from heliograph.errors import UsageError
-from heliograph.settings import StoreSettings, read
+from heliograph.settings import STORE, read
 
 REPORTS: Final = ("campaigns", "timeline", "clients", "recipients", "links", "delays", "unrecorded")
 _TABLE_ROWS: Final = 100
@@ -28,7 +29,7 @@ def add(parser: ArgumentParser) -> None:
     parser.add_argument("--format", choices=("table", "csv", "json"), default="table",
                         help="rates are percent in tables, fractions in csv and json; in csv, text "
                         "that a spreadsheet would run as a formula is quoted by '")  # fmt: skip
-    options.add(parser, StoreSettings)
+    options.add(parser, ConsumerSettings, only=STORE)
     parser.epilog = "\n".join(_words(name) for name in REPORTS)
 
 
@@ -41,7 +42,7 @@ def run(args: Namespace) -> int:
     check_zone(args.tz)
     limit = args.limit if args.limit > 0 else _TABLE_ROWS if args.format == "table" else 1 << 40
     params = {"campaign": args.campaign, "tz": args.tz, "limit": limit}
-    with open_store(read(StoreSettings, args)) as store:
+    with open_store(read(ConsumerSettings, args)) as store:
         answer = store.query(canned(name), params, output.FORMAT)
         count = output.write(answer, args.format, sys.stdout, percent=True)
         sys.stdout.flush()

@@ -3,9 +3,10 @@
 from argparse import ArgumentParser, Namespace
 
 from collector.mint import unix_seconds
+from collector.settings import CollectorSettings
 from heliograph import data_dir, options
 from heliograph.errors import UsageError
-from heliograph.settings import DataSettings, read
+from heliograph.settings import read
 from schemas.journal import reship
 
 
@@ -13,12 +14,12 @@ def add(parser: ArgumentParser) -> None:
     """Declare the options."""
     parser.add_argument("--since", metavar="TIME", default="",
                         help="written since then (ISO 8601; default: all)")  # fmt: skip
-    options.add(parser, DataSettings)
+    options.add(parser, CollectorSettings, only=frozenset(("data",)))
 
 
 def run(args: Namespace) -> int:
     """Leave the request to whoever moves the positions: `up` or `collect`, now or at its start."""
-    settings = read(DataSettings, args)
+    settings = read(CollectorSettings, args)
     data_dir.check_format(settings.data)
     if not settings.journal.is_dir():
         raise UsageError(f"there is no journal in {settings.data}: name another --data")

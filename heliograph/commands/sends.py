@@ -7,12 +7,13 @@ from collections.abc import Iterable, Iterator
 from typing import Final
 
 from collector.mint import SendRequest
+from consumer.settings import ConsumerSettings
 from heliograph import lists, options, output
 from heliograph.access import canned, open_store
 from heliograph.commands.mint import explain
 from heliograph.recipients import open_table
 from heliograph.recorder import Recorder, Refusal, open_recorder
-from heliograph.settings import MintSettings, StoreSettings, read
+from heliograph.settings import MINT, STORE, MintSettings, read
 
 _PAGE: Final = 100_000
 
@@ -23,7 +24,7 @@ def add(parser: ArgumentParser) -> None:
     text = "take back the sends of the recipients in FILE, or all of that send that are recorded"
     cancel = actions.add_parser("cancel", help=text, description=f"{text[0].upper()}{text[1:]}.")
     lists.add_options(cancel)
-    options.add(cancel, MintSettings, StoreSettings)
+    options.add(cancel, MintSettings, ConsumerSettings, only=MINT | STORE)
 
 
 def run(args: Namespace) -> int:
@@ -49,7 +50,7 @@ def _recorded(args: Namespace) -> Iterator[SendRequest]:
     """What the store knows of the send. Read before the first one is taken back."""
     params = {"campaign": args.campaign, "send": args.send or args.campaign, "limit": _PAGE}
     found: list[dict[str, object]] = []
-    with open_store(read(StoreSettings, args)) as store:
+    with open_store(read(ConsumerSettings, args)) as store:
         after = ""
         while page := list(
             output.objects(

@@ -3,10 +3,11 @@
 import sys
 from argparse import ArgumentParser, Namespace
 
+from consumer.settings import ConsumerSettings
 from heliograph import options, output
 from heliograph.access import open_store
 from heliograph.errors import UsageError
-from heliograph.settings import StoreSettings, read
+from heliograph.settings import STORE, read
 
 
 def add(parser: ArgumentParser) -> None:
@@ -15,7 +16,7 @@ def add(parser: ArgumentParser) -> None:
     parser.add_argument("--format", default="table", metavar="FORMAT",
                         help="table, csv, json (an array of objects), or any format of ClickHouse, "
                         "e.g. Parquet (default: table)")  # fmt: skip
-    options.add(parser, StoreSettings)
+    options.add(parser, ConsumerSettings, only=STORE)
 
 
 def run(args: Namespace) -> int:
@@ -24,7 +25,7 @@ def run(args: Namespace) -> int:
     if not text.strip():
         raise UsageError("there is no SQL")
     ours = args.format in ("table", "csv", "json")
-    with open_store(read(StoreSettings, args)) as store:
+    with open_store(read(ConsumerSettings, args)) as store:
         answer = store.query(text, {}, output.FORMAT if ours else args.format)
         if ours and answer.format == output.FORMAT:
             output.write(answer, args.format, sys.stdout)

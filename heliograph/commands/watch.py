@@ -8,11 +8,12 @@ from typing import Any, Final
 
 import msgspec
 
+from consumer.settings import ConsumerSettings
 from heliograph import options, output
 from heliograph.access import Store, canned, open_store
 from heliograph.commands.report import check_zone
 from heliograph.errors import harmless
-from heliograph.settings import StoreSettings, read
+from heliograph.settings import STORE, read
 
 #: Journals are counted side by side: an event may come this much after a younger one.
 LATE_MS: Final = 120_000
@@ -26,13 +27,13 @@ def add(parser: ArgumentParser) -> None:
     parser.add_argument("--tz", metavar="ZONE", default="UTC", help="time zone of the times shown")
     parser.add_argument("--format", choices=("table", "json"), default="table",
                         help="json: one object a line")  # fmt: skip
-    options.add(parser, StoreSettings)
+    options.add(parser, ConsumerSettings, only=STORE)
 
 
 def run(args: Namespace) -> int:
     """Print until Ctrl-C."""
     check_zone(args.tz)
-    with open_store(read(StoreSettings, args), live=True) as store:
+    with open_store(read(ConsumerSettings, args), live=True) as store:
         watch = Watch(store, args.campaign, args.tz)
         for _ in watch.new():  # what was counted before is not news
             continue

@@ -161,7 +161,7 @@ def test_addresses_are_refused_with_advice(data: Path, capfd: Capture) -> None:
         ("", [], "the first line must name the columns"),
         ('"id', [], "the header is no CSV"),
         ("id", ["--sent-at", "yesterday"], "--sent-at 'yesterday' is neither"),
-        ("id", ["--public-url", "px.example"], "'px.example' is no http or https URL"),
+        ("id", ["--public-url", "px.example"], "public_url must be an absolute http"),
     ],
 )
 def test_what_cannot_be_done_is_said_before_anything_is_written(

@@ -11,7 +11,7 @@ from msgspec import Meta
 from collector.settings import CollectorSettings
 from consumer.settings import ConsumerSettings
 from heliograph import options
-from heliograph.settings import KeySettings, MintSettings, StoreSettings, read
+from heliograph.settings import MintSettings, read
 from schemas.settings import Settings, SettingsError, decode, encode, is_secret, load, option
 
 
@@ -86,9 +86,7 @@ def test_the_help_names_variable_and_default_and_offers_no_secret() -> None:
     assert "HELIOGRAPH_PASSWORD (the word)" in text
 
 
-@pytest.mark.parametrize(
-    "kind", [CollectorSettings, ConsumerSettings, KeySettings, MintSettings, StoreSettings]
-)
+@pytest.mark.parametrize("kind", [CollectorSettings, ConsumerSettings, MintSettings])
 def test_every_setting_of_the_product_has_both_twins(kind: type[Settings]) -> None:
     """Its default, given back as text by option or by variable, is read as the default."""
     made = ArgumentParser(prog="x")
@@ -109,7 +107,7 @@ def test_naming_a_directory_puts_the_environments_store_aside(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("HELIOGRAPH_CLICKHOUSE", "http://store.example")
-    assert read(StoreSettings, {}).clickhouse == "http://store.example"
-    assert read(StoreSettings, {"data": "d"}).clickhouse == ""
-    both = read(StoreSettings, {"data": "d", "clickhouse": "http://b.example"})
+    assert read(ConsumerSettings, {}).clickhouse == "http://store.example"
+    assert read(ConsumerSettings, {"data": "d"}).clickhouse == ""
+    both = read(ConsumerSettings, {"data": "d", "clickhouse": "http://b.example"})
     assert both.clickhouse == "http://b.example"
