@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import logging
 import resource
 import socket
 import sys
@@ -18,8 +17,6 @@ from collector.supervisor import Child, Supervisor, bind
 from schemas import keyring
 from schemas.keyring import KeyFileError
 from schemas.settings import encode
-
-log = logging.getLogger(__name__)
 
 _POLL_SECONDS: Final = 0.05
 
@@ -86,7 +83,10 @@ async def serve(
         waiting = asyncio.create_task(_when_ready(panel, lambda: on_ready(running)))
         waiting.add_done_callback(lambda task: _end_on(task, supervisor))
         try:
-            return await supervisor.run()
+            code = await supervisor.run()
+            if waiting.done():
+                waiting.result()  # raises what kept it from being announced
+            return code
         finally:
             waiting.cancel()
             await runner.cleanup()
@@ -132,9 +132,7 @@ async def _when_ready(panel: health.Panel, then: Callable[[], None]) -> None:
 
 
 def _end_on(waiting: asyncio.Task[None], supervisor: Supervisor) -> None:
-    error = None if waiting.cancelled() else waiting.exception()
-    if error is not None:
-        log.error("cannot go on", exc_info=error)
+    if not waiting.cancelled() and waiting.exception():
         supervisor.stop()
 
 

@@ -153,7 +153,8 @@ class Journal:
         """
         self.used = directory.used_bytes(self._root)
         if self._lock < 0 and not self._closed:
-            self._lock = self._create()
+            with contextlib.suppress(OSError):
+                self._lock = self._create()
         if self._fd >= 0 and self._due(0):
             self._leave()
         if self.trouble is not None:

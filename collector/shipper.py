@@ -33,7 +33,7 @@ from schemas.kafka import MAX_RECORD
 log = logging.getLogger(__name__)
 
 _IN_FLIGHT_BYTES: Final = 16 << 20
-_POLL_SECONDS: Final = 0.05
+_POLL_SECONDS: Final = 0.1
 _HOUSEKEEPING_SECONDS: Final = 1.0
 _EXPIRE_SECONDS: Final = 30.0
 _SLOW_SECONDS: Final = 5.0

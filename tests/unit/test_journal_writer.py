@@ -259,8 +259,8 @@ def test_a_full_disk_at_the_start_is_recovered_from(
         journal = make(root, clock)
         assert journal.trouble == "full"
         assert not journal.append([BODY])
-        with pytest.raises(OSError, match="28"):
-            journal.maintain()
+        journal.maintain()
+        assert journal.trouble == "full"
         assert directory.journals(root) == []
     journal.maintain()
     assert journal.trouble is None
