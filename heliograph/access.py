@@ -66,6 +66,8 @@ def running_sql(data: Path) -> str:
         raise UsageError(f"nothing is in {data}: run `heliograph up`, or name another --data or "
                          "--clickhouse")  # fmt: skip
     data_dir.check_format(data)
+    if data_dir.owner(data)[0] == "collect":  # what is counted here would never be shipped
+        raise UsageError(f"{data} is shipped to Kafka by `collect`: ask its store, --clickhouse")
     deadline = time.monotonic() + _STARTING_SECONDS
     while data_dir.is_up(data):
         if found := data_dir.running(data):

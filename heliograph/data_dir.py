@@ -77,35 +77,36 @@ def _holder(descriptor: int) -> tuple[str, str]:
     return pid, command or "up"
 
 
-def is_up(data: Path) -> bool:
-    """Whether an `up` holds the directory."""
-    return bool(_up(data))
-
-
-def _up(data: Path) -> str:
-    """The process id of the `up` that holds a directory; "" if none does."""
+def owner(data: Path) -> tuple[str, str]:
+    """Which command moved the positions last, and its process id; "" for none, or none now."""
     try:
         descriptor = os.open(data / "up.lock", os.O_RDONLY)
     except FileNotFoundError:
-        return ""
+        return "", ""
     try:
+        pid, command = _holder(descriptor)
         fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
-        pid, command = _holder(descriptor)
-        return pid if command == "up" else ""
+        return command, pid
     finally:
         os.close(descriptor)
-    return ""
+    return command, ""
+
+
+def is_up(data: Path) -> bool:
+    """Whether an `up` runs on the directory."""
+    command, pid = owner(data)
+    return command == "up" and bool(pid)
 
 
 def running(data: Path) -> Running | None:
     """Where the `up` of a directory answers; None if none runs or it is just starting."""
-    pid = _up(data)
     try:
         found = msgspec.json.decode((data / "up.json").read_bytes(), type=Running)
     except (FileNotFoundError, msgspec.MsgspecError):
         return None
-    return found if str(found.pid) == pid else None  # else it is of one that was killed
+    # Else it is of one that was killed.
+    return found if owner(data) == ("up", str(found.pid)) else None
 
 
 def announce(data: Path, addresses: Running) -> None:

@@ -59,7 +59,7 @@ class JournalRecorder:
         claim(settings.journal, self._keys.ring.ring_id)
         up = data_dir.running(settings.data)
         self.url = up.url if up and not settings.public_url else settings.url(settings.port)
-        self._root = settings.journal
+        self._settings = settings
         self._lock = threading.Lock()
         self._journal: Journal | None = None
         self._pid = os.getpid()
@@ -94,7 +94,11 @@ class JournalRecorder:
         and the parent's is the parent's to close."""
         if self._journal is None or self._pid != os.getpid():
             name = journal_id(int(time.time() * 1000), os.urandom(8))
-            self._journal, self._pid = Journal(self._root, name, time.time), os.getpid()
+            limit, segment = self._settings.journal_max_bytes, self._settings.journal_segment_bytes
+            self._journal = Journal(
+                self._settings.journal, name, time.time, max_bytes=limit, segment_bytes=segment
+            )
+            self._pid = os.getpid()
         return self._journal
 
     def _maintain(self) -> None:

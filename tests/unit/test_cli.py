@@ -1,5 +1,6 @@
 """The command itself: help, versions, mistakes, and how it starts and ends."""
 
+import os
 import subprocess
 import sys
 from importlib.metadata import version
@@ -141,6 +142,25 @@ def test_data_of_a_newer_version_is_refused_by_every_command(
         errors = capfd.readouterr().err
         assert "has format 2, and this version knows 1" in errors, argv
     assert sorted(path.name for path in tmp_path.iterdir()) == ["format", "journal"]
+
+
+def test_what_goes_to_kafka_is_never_counted_here(tmp_path: Path, capfd: Capture) -> None:
+    """Counting would move the positions, and the shipper would skip what was counted."""
+    heliograph("key", "new", "--data", tmp_path)
+    (tmp_path / "r.csv").write_text("id\n1\n")
+    heliograph("mint", tmp_path / "r.csv", "--campaign", "c", "--data", tmp_path)
+    descriptor = data_dir.lock(tmp_path, "collect")
+    for running in (True, False):
+        capfd.readouterr()
+        for argv in (["report"], ["sql", "SELECT 1"], ["audit"]):
+            assert heliograph(*argv, "--data", tmp_path) == 2
+            assert "is shipped to Kafka by `collect`" in capfd.readouterr().err
+        assert heliograph("mint", tmp_path / "r.csv", "--campaign", "c", "--data", tmp_path) == 0
+        if running:
+            assert heliograph("up", "--data", tmp_path, "--port", "0") == 1
+            assert "`heliograph collect` already runs" in capfd.readouterr().err
+            os.close(descriptor)
+    assert not (tmp_path / "store").exists()
 
 
 def test_older_data_is_brought_up_to_date(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

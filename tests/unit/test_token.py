@@ -181,3 +181,13 @@ def test_links_that_are_no_plain_web_address_are_not_sealed(link: str) -> None:
 def test_what_does_not_fit_is_named(sealed: Sealed, what: str) -> None:
     with pytest.raises(ValueError, match=what):
         RING.seal("open", sealed)
+
+
+def test_the_document_shows_the_first_vector() -> None:
+    text = (token_vectors.FILE.parents[1] / "docs" / "token.md").read_text("utf-8")
+    first = VECTORS["valid"][0]
+    secret = next(key["secret"] for key in VECTORS["keys"] if key["id"] == first["key"])
+    for part in (secret[:64], secret[64:], first["payload"], first["key"], first["token"][:44],
+                 first["token"][44:], str(first["sent_at"]), first["recipient"]):  # fmt: skip
+        assert part in text
+    assert set(token.Reason.__args__) == {vector["reason"] for vector in VECTORS["invalid"]}  # type: ignore[attr-defined]
