@@ -190,3 +190,11 @@ def test_settings_come_from_the_environment_too(lines: Lines, tmp_path: Path) ->
     assert 'src="https://example.org/px/o/' in up.told("^ *(<img .*>)$")
     subprocess.run(["sh", "-c", up.told("^ *(curl .*)$")], check=True)
     wait_for(lambda: [row["hits"] for row in rows("report", **env)] == [1])
+
+
+def test_what_keeps_it_from_starting_is_said(tmp_path: Path) -> None:
+    (tmp_path / "data" / "demo.json").mkdir(parents=True)
+    done = run("up", "--data", tmp_path / "data", "--port", 0, "--health-port", 0)
+    assert done.returncode == 1
+    assert "demo.json" in done.stderr
+    assert "Traceback" not in done.stderr
