@@ -1,49 +1,54 @@
 # Two commands: `make up` runs the line on this machine, `make test` tests it.
-PYTHON ?= $(shell command -v python3 || command -v python3.13 || command -v python3.12 || command -v python3.11)
 DATA ?= ./data
 PORT ?= 8080
 WORKERS ?= 1
+ARGS ?=
+
 VENV := .venv
 BIN := $(VENV)/bin
-PIP := $(BIN)/python -m pip --disable-pip-version-check
-HELIOGRAPH := $(BIN)/heliograph
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+EXPORT := $(BIN)/uv export --frozen --no-emit-project --no-header --no-annotate --all-extras
 
-.PHONY: up test lint install install-dev lock clean
+.PHONY: up test lint measure install install-dev lock clean
 
-up: $(VENV)/.installed
-	@exec $(HELIOGRAPH) up --data "$(DATA)" --port "$(PORT)" --workers "$(WORKERS)"
+up: install
+	@exec $(BIN)/heliograph up --data "$(DATA)" --port "$(PORT)" --workers "$(WORKERS)"
 
-test: $(VENV)/.installed-dev
+test: install-dev
 	$(BIN)/python -m pytest $(ARGS)
 
-lint: $(VENV)/.installed-dev
+lint: install-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+# The figures of the README, measured on this machine.
+measure: install-dev
+	$(BIN)/python -m loadtest.measure $(ARGS)
+
 install: $(VENV)/.installed
 install-dev: $(VENV)/.installed-dev
 
-$(VENV)/.venv:
+$(VENV)/bin/python:
 	@PYTHON="$(PYTHON)" VENV="$(VENV)" sh .ci/venv
 
-$(VENV)/.installed: requirements.lock pyproject.toml | $(VENV)/.venv
-	@echo "heliograph: installing the packages of requirements.lock into $(VENV) (about 350 MB, once) ..."
-	@$(PIP) install --quiet --require-hashes -r requirements.lock
-	@$(PIP) install --quiet --no-build-isolation --no-deps --editable .
+$(VENV)/.installed: requirements.lock pyproject.toml | $(VENV)/bin/python
+	@echo "heliograph: installing requirements.lock into $(VENV): 350 MB to fetch, about a minute, once ..."
+	@$(PIP) install --require-hashes -r requirements.lock
+	@$(PIP) install --no-build-isolation --no-deps --editable .
 	@touch $@
 
 $(VENV)/.installed-dev: requirements-dev.lock $(VENV)/.installed
-	@echo "heliograph: installing the packages of requirements-dev.lock for the tests ..."
-	@$(PIP) install --quiet --require-hashes -r requirements-dev.lock
+	@echo "heliograph: installing requirements-dev.lock for the tests ..."
+	@$(PIP) install --require-hashes -r requirements-dev.lock
 	@touch $@
 
-# Hashed requirements instead of uv.lock, which would name registry hosts.
-lock: $(VENV)/.installed-dev
-
-	$(BIN)/uv lock
-	$(BIN)/uv export --frozen --no-emit-project --no-header --all-extras --group build -o requirements.lock >/dev/null
-	$(BIN)/uv export --frozen --no-emit-project --no-header --all-extras --group dev -o requirements-dev.lock >/dev/null
+# Hashed requirements instead of uv.lock, which names the hosts it was made with.
+lock: install-dev
+	@$(PIP) install uv
+	$(BIN)/uv lock --upgrade
+	$(EXPORT) --group build -o requirements.lock >/dev/null
+	$(EXPORT) --group dev -o requirements-dev.lock >/dev/null
 
 clean:
 	rm -rf $(VENV) dist .pytest_cache .mypy_cache .ruff_cache
