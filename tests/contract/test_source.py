@@ -1,0 +1,416 @@
+"""What every source promises, held against the journals of this machine and a real Kafka."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import pytest
+
+from collector.journal import Journal
+from consumer.batch import Block, Partition
+from consumer.errors import Fenced
+from consumer.journal_source import JournalSource
+from consumer.kafka_source import KafkaSource
+from consumer.settings import ConsumerSettings
+from consumer.source import Source
+from schemas.journal import reship
+from tests.faults.load import Producer, body, make_topic, new_journal, until
+from tests.kafka_broker import Broker
+
+Place = tuple[str, int]
+
+
+class Kit(Protocol):
+    """A stream, and sources on it."""
+
+    async def append(self, events: int, journal: int = 0) -> Place:
+        """One block more; its journal and first seq."""
+
+    async def open(self) -> Source:
+        """A started source, like one of a new process."""
+
+    async def close(self) -> None: ...
+
+
+class JournalKit:
+    """Two live journals under one root."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.writers = [Journal(root, new_journal(), time.time) for _ in range(2)]
+        self.damaged = 0
+
+    async def append(self, events: int, journal: int = 0) -> Place:
+        writer = self.writers[journal]
+        place = writer.id, writer.next_seq
+        assert writer.append([body(n) for n in range(events)])
+        return place
+
+    async def open(self) -> Source:
+        def damaged(journal: Path, size: int, kept: Path) -> None:
+            self.damaged += size
+
+        source = JournalSource(self.root, damaged)
+        await source.start(nothing)
+        return source
+
+    async def close(self) -> None:
+        for writer in self.writers:
+            writer.close()
+
+
+class KafkaKit:
+    """A topic of its own, and a group."""
+
+    def __init__(self, broker: Broker, topic: str) -> None:
+        self.broker, self.topic = broker, topic
+        self.producer = Producer(broker.bootstrap, topic)
+        self.journals = [new_journal() for _ in range(2)]
+        self.sources: list[KafkaSource] = []
+        self.reports: list[str] = []
+
+    async def append(self, events: int, journal: int = 0) -> Place:
+        name = self.journals[journal]
+        place = name, self.producer.expected.get(name, 0) + 1
+        await self.producer.send(name, events)
+        return place
+
+    def make(self) -> KafkaSource:
+        settings = ConsumerSettings(
+            kafka=(self.broker.bootstrap,), topic=self.topic, group=f"g-{self.topic}"
+        )
+        self.sources.append(KafkaSource(settings, self.reports.append))
+        return self.sources[-1]
+
+    async def open(self, on_release: Any = None) -> KafkaSource:
+        source = self.make()
+        await source.start(on_release or nothing)
+        return source
+
+    async def close(self) -> None:
+        for source in self.sources:
+            await source.close()
+        await self.producer.__aexit__()
+
+
+async def nothing(partitions: Collection[Partition]) -> None:
+    return
+
+
+@pytest.fixture
+async def kafka_kit(kafka_broker: Broker) -> AsyncIterator[KafkaKit]:
+    topic = f"source-{new_journal()}"
+    await make_topic(kafka_broker.bootstrap, topic)
+    kit = KafkaKit(kafka_broker, topic)
+    await kit.producer.__aenter__()
+    yield kit
+    await kit.close()
+
+
+@pytest.fixture
+async def journal_kit(tmp_path: Path) -> AsyncIterator[JournalKit]:
+    kit = JournalKit(tmp_path / "journal")
+    yield kit
+    await kit.close()
+
+
+@pytest.fixture(params=["journal", pytest.param("kafka", marks=pytest.mark.kafka)])
+def kit(request: pytest.FixtureRequest) -> Kit:
+    found: Kit = request.getfixturevalue(f"{request.param}_kit")
+    return found
+
+
+async def take(source: Source, count: int, seconds: float = 20.0) -> list[Block]:
+    """The next `count` blocks, of whatever partitions."""
+    found: list[Block] = []
+    async with asyncio.timeout(seconds):
+        while len(found) < count:
+            for blocks in (await source.poll(0.2)).values():
+                found += blocks
+    assert len(found) == count
+    return found
+
+
+async def commit(source: Source, blocks: Sequence[Block]) -> None:
+    partition = blocks[0].topic, blocks[0].partition
+    await source.confirm(partition)
+    await source.commit(partition, blocks)
+
+
+def places(blocks: Sequence[Block], journal: str | None = None) -> list[Place]:
+    found = [(block.journal, block.first_seq) for block in blocks]
+    return [place for place in found if journal in (None, place[0])]
+
+
+async def test_every_block_comes_as_it_was_written_each_journal_in_order(kit: Kit) -> None:
+    sent = [await kit.append(1 + n, n % 2) for n in range(20)]
+    source = await kit.open()
+    blocks = await take(source, 20)
+    sent += [await kit.append(3, n % 2) for n in range(4)]
+    blocks += await take(source, 4)
+    for name in {name for name, _ in sent}:
+        assert places(blocks, name) == [place for place in sent if place[0] == name]
+    for block in blocks:
+        lines = block.data.splitlines(keepends=True)
+        assert len(lines) == block.events
+        for number, line in enumerate(lines, block.first_seq):
+            assert line.startswith(b'{"journal":"%b","seq":%d,' % (block.journal.encode(), number))
+    assert await source.poll(0.1) == {}
+    await source.close()
+
+
+async def test_a_new_process_goes_on_after_the_last_commit(kit: Kit) -> None:
+    sent = [await kit.append(2) for _ in range(6)]
+    source = await kit.open()
+    blocks = await take(source, 6)
+    await commit(source, blocks[:2])
+    await commit(source, blocks[2:4])
+    await source.close()
+    source = await kit.open()
+    assert places(await take(source, 2)) == sent[4:]
+    await source.close()
+    source = await kit.open()  # what was only given is given again
+    again = await take(source, 2)
+    await commit(source, again)
+    await source.close()
+    source = await kit.open()
+    sent = [await kit.append(1)]
+    assert places(await take(source, 1)) == sent
+    await source.close()
+
+
+async def test_rejoining_gives_the_uncommitted_again(kit: Kit) -> None:
+    sent = [await kit.append(2) for _ in range(5)]
+    source = await kit.open()
+    blocks = await take(source, 5)
+    await commit(source, blocks[:3])
+    await source.rejoin()
+    assert places(await take(source, 2)) == sent[3:]
+    await source.close()
+
+
+async def test_a_commit_of_old_blocks_only_repeats(kit: Kit) -> None:
+    """As when a batch is written twice after a take-over: at least once, never a gap."""
+    sent = [await kit.append(1) for _ in range(4)]
+    source = await kit.open()
+    blocks = await take(source, 4)
+    await commit(source, blocks)
+    await commit(source, blocks[:2])
+    await source.rejoin()
+    assert places(await take(source, 2)) == sent[2:]
+    await source.close()
+
+
+async def test_a_source_without_anything_new_says_so_soon(kit: Kit) -> None:
+    source = await kit.open()
+    await take_nothing(source)
+    began = time.monotonic()
+    assert await source.poll(0.2) == {}
+    assert time.monotonic() - began < 1
+    await source.close()
+
+
+async def take_nothing(source: Source) -> None:
+    async with asyncio.timeout(15):
+        while await source.poll(0.2):
+            pass
+
+
+async def test_one_look_at_many_journals_is_bounded_and_none_starves(tmp_path: Path) -> None:
+    kit = JournalKit(tmp_path / "journal")
+    big = [b'{"ts":1,"pad":"%b"}' % (b"x" * 100_000)] * 50
+    for _ in range(12):
+        writer = Journal(kit.root, new_journal(), time.time)
+        writer.append(big)
+        writer.close()
+    last = await kit.append(1, 1)
+    source = await kit.open()
+    seen: list[Block] = []
+    for _ in range(12):
+        found: Mapping[Partition, Sequence[Block]] = await source.poll(0.1)
+        assert sum(len(b.data) for blocks in found.values() for b in blocks) < 48 << 20
+        seen += [block for blocks in found.values() for block in blocks]
+    assert sum(block.events for block in seen) == 12 * 50 + 1
+    assert last in places(seen)
+    await kit.close()
+
+
+async def test_journals_are_drained_when_all_are_sealed_and_read(journal_kit: JournalKit) -> None:
+    await journal_kit.append(2)
+    source = await journal_kit.open()
+    await take(source, 1)
+    assert not source.drained()
+    await journal_kit.close()
+    await until(lambda: not _poll_gives(source) and source.drained())
+
+
+def _poll_gives(source: Any) -> bool:
+    return bool(source._read())
+
+
+async def test_a_request_to_ship_again_is_obeyed(journal_kit: JournalKit) -> None:
+    sent = [await journal_kit.append(2) for _ in range(3)]
+    source = await journal_kit.open()
+    await commit(source, await take(source, 3))
+    reship.request(journal_kit.root, 0)
+    assert places(await take(source, 3)) == sent
+
+
+async def test_foreign_records_come_as_lines_without_a_name(kafka_kit: KafkaKit) -> None:
+    producer = kafka_kit.producer
+    await producer.raw(b"no newline")
+    await producer.raw(None, b"key only")
+    await producer.raw(b"", b"\xff\xfe", [("first_seq", b"-1"), ("count", b"9" * 40)])
+    await producer.raw(b"x\ny\n", b"k", [("first_seq", b"12"), ("count", b"2"), ("other", None)])
+    source = await kafka_kit.open()
+    blocks = await take(source, 4)
+    assert [block.data for block in blocks] == [b"no newline\n", b"", b"", b"x\ny\n"]
+    assert [(block.first_seq, block.events) for block in blocks] == [(0, 0)] * 3 + [(12, 2)]
+    assert [block.offset for block in blocks] == [0, 1, 2, 3]
+    await commit(source, blocks)
+    await source.rejoin()
+    await take_nothing(source)
+
+
+async def test_a_partition_moves_only_when_its_owner_has_let_it_go(kafka_kit: KafkaKit) -> None:
+    """A second member joins: the first may finish and commit what is in flight, then it moves."""
+    events: list[str] = []
+    sent = [await kafka_kit.append(1) for _ in range(4)]
+    blocks: list[Block] = []
+    let_go = asyncio.Event()
+
+    async def release(partitions: Collection[Partition]) -> None:
+        if partitions:
+            events.append("asked")
+            await let_go.wait()
+            await first.commit((kafka_kit.topic, 0), blocks[:2])
+            events.append("released")
+
+    first = await kafka_kit.open(release)
+    blocks += await take(first, 4)
+    second = await kafka_kit.open()
+    polls = [asyncio.create_task(_poll_until(source, events)) for source in (first, second)]
+    await until(lambda: events == ["asked"])
+    await asyncio.sleep(1.5)
+    assert events == ["asked"]  # nobody is given anything meanwhile
+    let_go.set()
+    done, pending = await asyncio.wait(polls, timeout=20, return_when=asyncio.FIRST_COMPLETED)
+    for poll in pending:
+        poll.cancel()
+    assert events == ["asked", "released"]
+    assert places(done.pop().result())[:1] == [sent[2]]
+
+
+async def _poll_until(source: Source, events: list[str]) -> list[Block]:
+    while True:
+        for found in (await source.poll(0.2)).values():
+            assert events[-1:] == ["released"]
+            return list(found)
+
+
+async def test_who_does_not_let_go_in_time_is_fenced(kafka_kit: KafkaKit) -> None:
+    """The group waits for its session's length, then goes on without the one that hangs."""
+    sent = [await kafka_kit.append(1) for _ in range(2)]
+    for_ever = asyncio.Event()
+
+    async def hang(partitions: Collection[Partition]) -> None:
+        if partitions:
+            await for_ever.wait()
+
+    first = await kafka_kit.open(hang)
+    blocks = await take(first, 2)
+    partition = kafka_kit.topic, 0
+    await first.confirm(partition)
+    second = await kafka_kit.open()
+    assert places(await take(second, 2, 40)) == sent
+    with pytest.raises(Fenced):
+        await first.commit(partition, blocks)
+    with pytest.raises(Fenced):
+        await first.confirm(partition)
+    await second.confirm(partition)
+    for_ever.set()
+
+
+async def test_who_has_left_or_was_never_given_a_partition_is_fenced(kafka_kit: KafkaKit) -> None:
+    await kafka_kit.append(1)
+    source = kafka_kit.make()
+    with pytest.raises(Fenced):
+        await source.confirm((kafka_kit.topic, 0))
+    await source.start(nothing)
+    blocks = await take(source, 1)
+    with pytest.raises(Fenced):
+        await source.commit((kafka_kit.topic, 1), blocks)
+    await source.close()
+    with pytest.raises(Fenced):
+        await source.commit((kafka_kit.topic, 0), blocks)
+
+
+async def test_many_partitions_come_each_in_order(kafka_broker: Broker) -> None:
+    topic = f"source-{new_journal()}"
+    await make_topic(kafka_broker.bootstrap, topic, 8)
+    kit = KafkaKit(kafka_broker, topic)
+    kit.journals = [new_journal() for _ in range(20)]
+    await kit.producer.__aenter__()
+    sent = [await kit.append(2, n % 20) for n in range(100)]
+    source = await kit.open()
+    blocks = await take(source, 100)
+    for name in kit.journals:
+        assert places(blocks, name) == [place for place in sent if place[0] == name]
+    assert len({block.partition for block in blocks}) > 1
+    assert source.lag() == 0
+    for number in {block.partition for block in blocks}:
+        await commit(source, [block for block in blocks if block.partition == number])
+    await kit.close()
+
+
+@pytest.mark.kill
+async def test_kafka_that_is_away_is_waited_for(own_kafka_broker: Broker) -> None:
+    """Down at the start, killed in the middle, hanging: nothing is lost, the caller only waits."""
+    broker = own_kafka_broker
+    await make_topic(broker.bootstrap, "events")
+    kit = KafkaKit(broker, "events")
+    await kit.producer.__aenter__()
+    sent = [await kit.append(1) for _ in range(3)]
+    broker.kill9()
+    source = kit.make()
+    starting = asyncio.create_task(source.start(nothing))
+    await until(lambda: any("KafkaConnectionError" in report for report in kit.reports))
+    assert not starting.done()
+    broker.start()
+    async with asyncio.timeout(30):
+        await starting
+    assert kit.reports[-1] == ""
+    blocks = await take(source, 3, 40)
+    await commit(source, blocks[:2])
+
+    broker.kill9()
+    for _ in range(5):
+        assert await source.poll(0.1) == {}
+    committing = asyncio.create_task(commit(source, blocks))
+    broker.start()
+    async with asyncio.timeout(40):
+        try:
+            await committing
+        except Fenced:
+            await source.rejoin()
+            assert places(await take(source, 1)) == sent[2:]
+    sent = [await kit.append(1)]
+    assert places(await take(source, 1)) == sent
+    await kit.close()
+
+
+async def test_a_partition_that_is_gone_does_not_hang_a_commit(
+    kafka_kit: KafkaKit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tests.faults.load import delete_topic
+
+    monkeypatch.setattr("consumer.kafka_source._PATIENCE", 2.0)
+    await kafka_kit.append(1)
+    source = await kafka_kit.open()
+    blocks = await take(source, 1)
+    await delete_topic(kafka_kit.broker.bootstrap, kafka_kit.topic)
+    async with asyncio.timeout(10):
+        with pytest.raises(Fenced):
+            await source.commit((kafka_kit.topic, 0), blocks)
