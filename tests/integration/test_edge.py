@@ -287,7 +287,7 @@ async def test_sends_are_answered_line_by_line(edge: Edge) -> None:
     good = {"campaign": "c", "recipient": "r1", "sent_at": 1790000000, "links": {"a": "https://x/"}}
     body = (
         lines(good, {**good, "recipient": "ann@x.org"}, {**good, "campain": "c"})
-        + b'\n{nonsense\n{"campaign":"\xff"}\n' 
+        + b'\n{nonsense\n{"campaign":"\xff"}\n'
         + b'"' + b"x" * 70_000 + b'"\n'
         + lines({**good, "cancelled": True}, {**good, "sent_at": True})
         + msgspec.json.encode({**good, "recipient": "bob@x.org", "hash_recipient": True})
