@@ -8,6 +8,8 @@ import contextlib
 import http.client
 import logging
 import re
+import sys
+import threading
 import time
 from collections.abc import Iterator, Mapping
 from importlib import resources
@@ -135,7 +137,11 @@ def _stopped(settings: ConsumerSettings) -> Iterator["Store"]:
     from consumer.embedded import take_in
 
     logging.basicConfig(level=logging.WARNING, format="heliograph: %(message)s")
+    slow = threading.Timer(2.0, print, ["counting what the journals hold …"], {"file": sys.stderr})
+    slow.daemon = True
+    slow.start()
     with take_in(settings):
+        slow.cancel()
         yield StoppedStore(settings)
 
 

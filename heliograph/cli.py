@@ -3,7 +3,9 @@
 import argparse
 import importlib
 import os
+import signal
 import sys
+import threading
 from collections.abc import Sequence
 from typing import Final, NoReturn
 
@@ -65,6 +67,8 @@ def _parser(chosen: str) -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command. 0: done; 1: it failed; 2: it was asked wrongly."""
     arguments = sys.argv[1:] if argv is None else list(argv)
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, _end)  # so that drafts and locks are cleared away
     try:
         chosen = next((word for word in arguments if not word.startswith("-")), "")
         options = _parser(chosen).parse_args(arguments)
@@ -83,6 +87,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise
         return _complain(str(error), exit_code)
     return code
+
+
+def _end(number: int, _: object) -> NoReturn:
+    sys.exit(128 + number)
 
 
 def _complain(message: str, code: int) -> int:

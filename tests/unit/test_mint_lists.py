@@ -3,8 +3,10 @@
 import csv
 import io
 import json
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -246,6 +248,30 @@ def test_an_output_that_cannot_be_completed_leaves_nothing(data: Path, capfd: Ca
     assert (code, out) == (1, b"")
     assert "belongs to the key ring" in capfd.readouterr().err
     assert sorted(path.name for path in data.parent.iterdir()) == ["data", "in.csv"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_an_interrupted_run_leaves_no_draft(data: Path, number: signal.Signals) -> None:
+    out = data.parent / "out.csv"
+    process = subprocess.Popen(
+        [sys.executable, "-m", "heliograph.cli", "mint", "-", "--campaign", "c", "--data",
+         str(data), "-o", str(out)],
+        stdin=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+    assert process.stdin is not None
+    process.stdin.write(b"id\n" + b"".join(b"%d\n" % n for n in range(20_000)))
+    process.stdin.flush()
+    deadline = time.monotonic() + 30
+    while not list(data.parent.glob(".out.csv.*")) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert list(data.parent.glob(".out.csv.*"))
+    process.send_signal(number)
+    _, errors = process.communicate(timeout=30)
+    assert process.returncode in (130, 128 + number)
+    assert b"Traceback" not in errors
+    assert list(data.parent.iterdir()) == [data]
+    for event in recorded(data):  # sealed; and running it again changes nothing
+        assert event["kind"] == "sent"
 
 
 def test_without_keys_nothing_is_made(tmp_path: Path, capfd: Capture) -> None:
