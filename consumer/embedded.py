@@ -11,7 +11,6 @@ import contextlib
 import logging
 import os
 import socket
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -30,19 +29,18 @@ from consumer.journal_source import JournalSource
 from consumer.loop import Loop
 from consumer.metrics import Metrics
 from consumer.migrate import migrate, set_retention
-from consumer.process import stop_requests
 from consumer.settings import ConsumerSettings
 from consumer.sql.front import sql_app
 from consumer.store import open_embedded, patiently
 from consumer.writer import Writer
-from schemas.journal.directory import expire
-from schemas.settings import decode
+from schemas.child import end_of_service, read_settings, start_logging
+from schemas.journal.directory import make_room
 
 _log: Final = logging.getLogger(__name__)
 #: How long a store that another process holds is waited for, in seconds.
 PATIENCE: Final = 20.0
 DRAIN_SECONDS: Final = 8.0
-_HOUSEKEEPING: Final = 60.0
+_HOUSEKEEPING: Final = 5.0
 
 
 def journal_root(data: Path) -> Path:
@@ -100,14 +98,14 @@ async def _housekeeping(settings: ConsumerSettings) -> None:
         await asyncio.sleep(_HOUSEKEEPING)
         root, keep = journal_root(settings.data), settings.journal_keep_hours * 3600
         try:
-            await asyncio.to_thread(expire, root, time.time(), keep)
+            await asyncio.to_thread(make_room, root, time.time(), keep, settings.journal_max_bytes)
         except OSError as error:
             _log.warning("old journal segments could not be deleted: %s", error)
 
 
 async def _serve(settings: ConsumerSettings, sql: socket.socket, health: socket.socket) -> None:
     metrics = Metrics()
-    stop = stop_requests()
+    stop = end_of_service()
     health_site = await listen(health_app(metrics), health)
     client = await asyncio.to_thread(_open, settings)
     connect = partial(chdb.connect, os.path.realpath(store_path(settings.data)))
@@ -130,8 +128,8 @@ def main() -> int:
     parser.add_argument("--sql-fd", type=int, required=True)
     parser.add_argument("--health-fd", type=int, required=True)
     args = parser.parse_args()
-    logging.basicConfig(level=logging.WARNING, format="heliograph consumer: %(message)s")
-    settings = decode(ConsumerSettings, sys.stdin.buffer.readline())
+    start_logging()
+    settings = read_settings(ConsumerSettings)
     try:
         uvloop.run(
             _serve(
@@ -145,4 +143,6 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    code = main()
+    logging.shutdown()
+    os._exit(code)  # a query that a reader has left running must not hold up the end

@@ -3,13 +3,11 @@
 import asyncio
 import contextlib
 import logging
-import ssl
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from typing import Any, Final
 
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, ConsumerRecord, TopicPartition
 from aiokafka.errors import KafkaError
-from aiokafka.helpers import create_ssl_context
 
 from consumer.batch import Block, Partition
 from consumer.errors import Fenced
@@ -57,7 +55,7 @@ class KafkaSource(ConsumerRebalanceListener):  # type: ignore[misc]
     def _make(self) -> AIOKafkaConsumer:
         s = self._settings
         return AIOKafkaConsumer(
-            bootstrap_servers=list(s.kafka),
+            **s.client_options(),
             group_id=s.group,
             # The store knows what it has, so starting too early is safe, too late is not.
             auto_offset_reset="earliest",
@@ -68,11 +66,6 @@ class KafkaSource(ConsumerRebalanceListener):  # type: ignore[misc]
             session_timeout_ms=10_000,
             heartbeat_interval_ms=3_000,
             max_poll_interval_ms=3_600_000,
-            security_protocol=s.kafka_security_protocol,
-            sasl_mechanism=s.kafka_sasl_mechanism,
-            sasl_plain_username=s.kafka_sasl_username or None,
-            sasl_plain_password=s.kafka_sasl_password or None,
-            ssl_context=_ssl_context(s),
         )
 
     @property
@@ -175,14 +168,3 @@ def _block(record: "ConsumerRecord[Any, Any]") -> Block:
 def _number(header: bytes | None) -> int:
     """A decimal header; 0 where a stranger's record has none."""
     return int(header) if header and header.isdigit() and len(header) < 19 else 0
-
-
-def _ssl_context(s: ConsumerSettings) -> ssl.SSLContext | None:
-    if "SSL" not in s.kafka_security_protocol:
-        return None
-    context: ssl.SSLContext = create_ssl_context(
-        cafile=s.kafka_ssl_cafile or None,
-        certfile=s.kafka_ssl_certfile or None,
-        keyfile=s.kafka_ssl_keyfile or None,
-    )
-    return context

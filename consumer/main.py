@@ -17,10 +17,10 @@ from consumer.kafka_source import KafkaSource
 from consumer.loop import Loop
 from consumer.metrics import Metrics
 from consumer.migrate import pending, set_retention
-from consumer.process import stop_requests
 from consumer.settings import ConsumerSettings
 from consumer.store import connect
 from consumer.writer import Writer
+from schemas.child import end_of_service, start_logging
 
 _log = logging.getLogger(__name__)
 
@@ -51,7 +51,7 @@ async def _ready_store(
 async def consume(settings: ConsumerSettings, health: socket.socket) -> None:
     """Consume until SIGTERM or SIGINT; raises Misfit where the store cannot be used."""
     metrics = Metrics()
-    stop = stop_requests(watch_stdin=False)
+    stop = end_of_service(stdin=None)
     site = await listen(health_app(metrics), health)
     try:
         client = await _ready_store(settings, stop, metrics)
@@ -78,9 +78,14 @@ async def consume(settings: ConsumerSettings, health: socket.socket) -> None:
 
 def serve(settings: ConsumerSettings) -> int:
     """Run the consumer; the exit code."""
-    logging.basicConfig(level=logging.WARNING, format="heliograph consumer: %(message)s")
+    start_logging()
     if not settings.kafka or not settings.clickhouse:
         _log.error("HELIOGRAPH_KAFKA and HELIOGRAPH_CLICKHOUSE are both needed")
+        return 2
+    try:
+        settings.client_options()
+    except OSError as error:
+        _log.error("HELIOGRAPH_KAFKA_SSL_…: %s", error)
         return 2
     try:
         health = socket.create_server((settings.health_host, settings.health_port))

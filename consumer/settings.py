@@ -1,19 +1,17 @@
 """The consumer's settings."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 from msgspec import Meta
 
-from schemas.settings import Settings
+from schemas.kafka import KafkaSettings
 
 
-class ConsumerSettings(Settings, frozen=True, kw_only=True):
+class ConsumerSettings(KafkaSettings, frozen=True, kw_only=True):
     """All that a consumer is told, embedded (journal and chDB) or remote (Kafka and ClickHouse)."""
 
     data: Annotated[Path, Meta(description="data directory of the one-machine mode")] = Path("data")
-    kafka: Annotated[tuple[str, ...], Meta(description="bootstrap servers, HOST:PORT,…")] = ()
-    topic: Annotated[str, Meta(description="topic of the events")] = "heliograph.events"
     group: Annotated[str, Meta(description="consumer group")] = "heliograph"
     clickhouse: Annotated[str, Meta(description="URL of ClickHouse, with user and password")] = ""
     database: Annotated[
@@ -47,15 +45,6 @@ class ConsumerSettings(Settings, frozen=True, kw_only=True):
     journal_keep_hours: Annotated[
         float, Meta(description="hours that taken journal segments are kept", ge=0)
     ] = 24.0
-    kafka_security_protocol: Annotated[
-        Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"],
-        Meta(description="how to talk to Kafka"),
-    ] = "PLAINTEXT"
-    kafka_sasl_mechanism: Annotated[
-        Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"], Meta(description="SASL mechanism")
-    ] = "PLAIN"
-    kafka_sasl_username: Annotated[str, Meta(description="SASL user name")] = ""
-    kafka_sasl_password: Annotated[str, Meta(description="SASL password")] = ""
-    kafka_ssl_cafile: Annotated[str, Meta(description="CA file for Kafka over TLS")] = ""
-    kafka_ssl_certfile: Annotated[str, Meta(description="client certificate")] = ""
-    kafka_ssl_keyfile: Annotated[str, Meta(description="key of the client certificate")] = ""
+    journal_max_bytes: Annotated[
+        int, Meta(description="the most that all journals may take on disk, in bytes", ge=1 << 20)
+    ] = 8 << 30

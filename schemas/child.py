@@ -36,17 +36,18 @@ def read_settings(kind: type[S], stdin: int = 0) -> S:
     return decode(kind, bytes(line))
 
 
-def end_of_service(stdin: int = 0) -> asyncio.Event:
-    """An event that is set on SIGTERM or SIGINT, and when the parent dies."""
+def end_of_service(stdin: int | None = 0) -> asyncio.Event:
+    """An event that is set on SIGTERM or SIGINT, and when the parent dies (`stdin` ends)."""
     loop = asyncio.get_running_loop()
     ended = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, ended.set)
 
-    def readable() -> None:
+    def readable(stdin: int) -> None:
         if not os.read(stdin, 4096):
             loop.remove_reader(stdin)
             ended.set()
 
-    loop.add_reader(stdin, readable)
+    if stdin is not None:
+        loop.add_reader(stdin, readable, stdin)
     return ended
