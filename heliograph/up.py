@@ -42,19 +42,20 @@ def run(collector: CollectorSettings, consumer: ConsumerSettings) -> int:
         if make_api_key(collector.api_key_path):
             say(f"made the API key {collector.api_key_path}")
         if (data / "up.json").exists():
-            _outwait(collector)
+            for host, port in (collector.host, collector.port), ("127.0.0.1", consumer.sql_port):
+                _outwait(host, port)
         return asyncio.run(_serve(collector, consumer))
     finally:
         data_dir.withdraw(data)
         os.close(lock)
 
 
-def _outwait(settings: CollectorSettings) -> None:
-    """Children of an `up` that was killed still drain, and hold its port for a moment."""
+def _outwait(host: str, port: int) -> None:
+    """Children of an `up` that was killed still drain, and hold its ports for a moment."""
     deadline = time.monotonic() + _LEFTOVER_SECONDS
     while time.monotonic() < deadline:
         try:
-            bind(settings.host, settings.port).close()
+            bind(host, port).close()
             return
         except OSError:
             time.sleep(0.1)
@@ -92,7 +93,8 @@ def _farewell(*_: object) -> None:
 
 def _greet(settings: CollectorSettings, addresses: data_dir.Running, port: int) -> None:
     demo = _demo(settings, addresses.url)
-    here = f"http://127.0.0.1:{port}/o/{demo.pixel_url.rpartition('/')[2]}"
+    local = msgspec.structs.replace(settings, public_url="").url(port)
+    here = f"{local}/o/{demo.pixel_url.rpartition('/')[2]}"
     # `make up` runs it by its path, and a shell then finds it by nothing else.
     command = shlex.quote("heliograph" if shutil.which("heliograph") else sys.argv[0])
     data = "" if str(settings.data) == "data" else f" --data {shlex.quote(str(settings.data))}"
