@@ -198,3 +198,18 @@ def test_what_keeps_it_from_starting_is_said(tmp_path: Path) -> None:
     assert done.returncode == 1
     assert "demo.json" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_watch_prints_each_open_once(lines: Lines, tmp_path: Path) -> None:
+    up = lines.up()
+    up.open()
+    wait_for(lambda: up.hits() == 1)
+    watch = lines.start("watch", "watch", "--data", tmp_path / "data", "--format", "json")
+    time.sleep(1.0)
+    for _ in range(3):
+        up.open()
+    wait_for(lambda: watch.said.count('"kind":"open"') >= 3, 5, watch.said)
+    time.sleep(1.5)
+    assert watch.said.count("\n") == watch.said.count('"kind":"open"') == 3
+    watch.interrupt()
+    assert watch.end()[0] == 130
