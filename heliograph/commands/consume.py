@@ -13,7 +13,7 @@ def add(parser: ArgumentParser) -> None:
     options.add(
         parser,
         ConsumerSettings,
-        skip=frozenset(("data", "sql_port", "journal_keep_hours")),
+        skip=frozenset(("data", "sql_port", "journal_keep_hours", "journal_max_bytes")),
     )
 
 
