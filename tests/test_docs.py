@@ -70,7 +70,8 @@ def test_variables_and_links_exist(page: Path) -> None:
 
 def test_every_command_of_the_readme_exists() -> None:
     text = "\n".join(page.read_text("utf-8") for page in PAGES)
-    named = set(re.findall(r"^ *(?:\.venv/bin/)?heliograph ([a-z]+)", text, re.MULTILINE))
+    shell = "\n".join(re.findall(r"^```sh\n(.*?)^```", text, re.MULTILINE | re.DOTALL))
+    named = set(re.findall(r"\bheliograph ([a-z]+)", shell))
     assert {"up", "mint", "report", "sql", "collect", "consume", "migrate"} <= named
     for command in named:
         done = subprocess.run(
