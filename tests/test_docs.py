@@ -72,7 +72,7 @@ def test_every_command_of_the_readme_exists() -> None:
     text = "\n".join(page.read_text("utf-8") for page in PAGES)
     shell = "\n".join(re.findall(r"^```sh\n(.*?)^```", text, re.MULTILINE | re.DOTALL))
     named = set(re.findall(r"\bheliograph ([a-z]+)", shell))
-    assert {"up", "mint", "report", "sql", "collect", "consume", "migrate"} <= named
+    assert {"mint", "report", "sql", "collect", "consume", "migrate"} <= named
     for command in named:
         done = subprocess.run(
             [Path(sys.executable).with_name("heliograph"), command, "--help"], capture_output=True
