@@ -109,7 +109,7 @@ async def _serve(settings: ConsumerSettings, sql: socket.socket, health: socket.
     health_site = await listen(health_app(metrics), health)
     client = await asyncio.to_thread(_open, settings)
     connect = partial(chdb.connect, os.path.realpath(store_path(settings.data)))
-    sql_site = await listen(sql_app(connect, read_only=True), sql)
+    sql_site = await listen(sql_app(connect, read_only=True, database=settings.database), sql)
     housekeeping = asyncio.create_task(_housekeeping(settings))
     try:
         await _loop(client, settings, metrics).run(stop, DRAIN_SECONDS)

@@ -61,8 +61,18 @@ def _outwait(host: str, port: int) -> None:
             time.sleep(0.1)
 
 
+def _with_free_health_port(settings: CollectorSettings) -> CollectorSettings:
+    """A second line on a machine has its health where there is room."""
+    try:
+        bind(settings.health_host, settings.health_port).close()
+    except OSError:
+        return msgspec.structs.replace(settings, health_port=0)
+    return settings
+
+
 async def _serve(collector: CollectorSettings, consumer: ConsumerSettings) -> int:
     say("starting …")
+    collector = _with_free_health_port(collector)
     try:
         sql = bind("127.0.0.1", consumer.sql_port)
     except OSError as error:

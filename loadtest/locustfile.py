@@ -5,7 +5,8 @@ import random
 from pathlib import Path
 
 from locust import FastHttpUser, constant, task
-from traffic import Agents, read_pixels
+
+from loadtest.traffic import Agents, read_pixels
 
 URLS = "HELIOGRAPH_LOADTEST_URLS"
 PIXEL = bytes.fromhex(
