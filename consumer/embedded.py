@@ -105,7 +105,7 @@ async def _housekeeping(settings: ConsumerSettings) -> None:
 
 async def _serve(settings: ConsumerSettings, sql: socket.socket, health: socket.socket) -> None:
     metrics = Metrics()
-    stop = end_of_service()
+    stop = end_of_service(at_most=9.5)
     health_site = await listen(health_app(metrics), health)
     client = await asyncio.to_thread(_open, settings)
     connect = partial(chdb.connect, os.path.realpath(store_path(settings.data)))

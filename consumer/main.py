@@ -51,7 +51,7 @@ async def _ready_store(
 async def consume(settings: ConsumerSettings, health: socket.socket) -> None:
     """Consume until SIGTERM or SIGINT; raises Misfit where the store cannot be used."""
     metrics = Metrics()
-    stop = end_of_service(stdin=None)
+    stop = end_of_service(stdin=None, at_most=9.5)
     site = await listen(health_app(metrics), health)
     try:
         client = await _ready_store(settings, stop, metrics)

@@ -9,6 +9,7 @@ import logging
 import os
 import signal
 import sys
+import threading
 from typing import TypeVar
 
 from schemas.settings import Settings, decode
@@ -36,17 +37,29 @@ def read_settings(kind: type[S], stdin: int = 0) -> S:
     return decode(kind, bytes(line))
 
 
-def end_of_service(stdin: int | None = 0) -> asyncio.Event:
-    """An event that is set on SIGTERM or SIGINT, and when the parent dies (`stdin` ends)."""
+def end_of_service(stdin: int | None = 0, at_most: float | None = None) -> asyncio.Event:
+    """An event that is set on SIGTERM or SIGINT, and when the parent dies (`stdin` ends).
+
+    For a process that may be killed at any moment: `at_most` seconds later it ends by force,
+    whatever still hangs.
+    """
     loop = asyncio.get_running_loop()
     ended = asyncio.Event()
+
+    def end() -> None:
+        if at_most is not None and not ended.is_set():
+            last = threading.Timer(at_most, os._exit, [1])
+            last.daemon = True
+            last.start()
+        ended.set()
+
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, ended.set)
+        loop.add_signal_handler(number, end)
 
     def readable(stdin: int) -> None:
         if not os.read(stdin, 4096):
             loop.remove_reader(stdin)
-            ended.set()
+            end()
 
     if stdin is not None:
         loop.add_reader(stdin, readable, stdin)
