@@ -15,7 +15,9 @@ from tests.ports import free_port
 
 pytestmark = pytest.mark.kill
 
-ROUNDS = 6
+ROUNDS = 5
+#: Short batches, so that a kill often hits the consumer between its steps.
+BUSY = ("--workers", 2, "--batch-seconds", 0.05)
 
 
 def minted(data: Path, home: Path, count: int = 50, *words: object) -> list[str]:
@@ -36,7 +38,7 @@ def stored(*where: object) -> dict[str, int]:
 
 async def test_all_processes_at_once(lines: Lines, tmp_path: Path) -> None:
     data, port, chance = tmp_path / "data", free_port(), random.Random(3)
-    up: Up = await asyncio.to_thread(lines.up, "--workers", 2, port=port)
+    up: Up = await asyncio.to_thread(lines.up, *BUSY, port=port)
     readers = Readers(port, await asyncio.to_thread(minted, data, tmp_path))
     starts = []
     async with readers.reading():
@@ -45,7 +47,7 @@ async def test_all_processes_at_once(lines: Lines, tmp_path: Path) -> None:
             await asyncio.sleep(chance.uniform(0.2, 1.5))
             assert len(readers.answered) > before
             assert await asyncio.to_thread(up.kill9) == 4
-            up = await asyncio.to_thread(lines.up, "--workers", 2, port=port)
+            up = await asyncio.to_thread(lines.up, *BUSY, port=port)
             starts.append(up.took)
         await asyncio.sleep(0.5)
     code, drained = await asyncio.to_thread(up.stop)
@@ -64,10 +66,10 @@ async def test_all_processes_at_once(lines: Lines, tmp_path: Path) -> None:
 async def test_each_kind_of_child(lines: Lines, tmp_path: Path) -> None:
     """A worker or the consumer alone: the supervisor starts it anew, and the line goes on."""
     data, chance = tmp_path / "data", random.Random(4)
-    up: Up = await asyncio.to_thread(lines.up, "--workers", 2)
+    up: Up = await asyncio.to_thread(lines.up, *BUSY)
     readers = Readers(up.port, await asyncio.to_thread(minted, data, tmp_path))
     async with readers.reading():
-        for victim in ("collector.worker", "consumer.embedded") * 4:
+        for victim in ("collector.worker", "consumer.embedded") * 3:
             await asyncio.sleep(chance.uniform(0.3, 1.0))
             pid = chance.choice(await asyncio.to_thread(up.pids, victim) or [0])
             if pid:
