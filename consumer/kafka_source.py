@@ -15,6 +15,8 @@ from consumer.settings import ConsumerSettings
 from consumer.source import OnRelease
 
 _log: Final = logging.getLogger(__name__)
+#: After so long without a sign of life a consumer's partitions go to others, in milliseconds.
+SESSION_MS = 10_000
 _PAUSE: Final = 1.0
 #: How long an answer to a commit is waited for, in seconds.
 _PATIENCE: Final = 30.0
@@ -63,8 +65,8 @@ class KafkaSource(ConsumerRebalanceListener):  # type: ignore[misc]
             max_partition_fetch_bytes=8 << 20,
             fetch_max_bytes=32 << 20,
             metadata_max_age_ms=10_000,
-            session_timeout_ms=10_000,
-            heartbeat_interval_ms=3_000,
+            session_timeout_ms=SESSION_MS,
+            heartbeat_interval_ms=SESSION_MS // 3,
             max_poll_interval_ms=3_600_000,
         )
 

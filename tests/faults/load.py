@@ -38,7 +38,9 @@ class Producer:
     """
 
     def __init__(self, bootstrap: str, topic: str) -> None:
-        self._producer = AIOKafkaProducer(bootstrap_servers=bootstrap, enable_idempotence=True)
+        self._producer = AIOKafkaProducer(
+            bootstrap_servers=bootstrap, enable_idempotence=True, max_request_size=4 << 20
+        )
         self._topic = topic
         self.expected: Expected = {}
         self.records: list[tuple[bytes, bytes, list[tuple[str, bytes]]]] = []

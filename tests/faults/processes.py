@@ -5,6 +5,7 @@ import re
 import socket
 import subprocess
 import sys
+import time
 import urllib.error
 import urllib.request
 from pathlib import Path
@@ -89,6 +90,14 @@ class Process:
             return error.code, error.read().decode()
         except OSError as error:
             return 0, str(error)
+
+    def await_ready(self, seconds: float = 20.0) -> None:
+        """Wait until source and store have answered."""
+        deadline = time.monotonic() + seconds
+        while (answer := self.ask("/readyz"))[0] != 200:
+            assert self.alive, self.log.read_text()[-2000:]
+            assert time.monotonic() < deadline, answer
+            time.sleep(0.01)
 
     def metric(self, name: str) -> float:
         """A metric's value; 0 while it does not listen."""

@@ -1,0 +1,374 @@
+"""Kafka and ClickHouse under kill -9: what is in the topic is in the store once."""
+
+import asyncio
+import contextlib
+import os
+import random
+import signal
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from consumer.migrate import migrate
+from consumer.settings import ConsumerSettings
+from schemas import event
+from tests.engine import Engine, clickhouse_url, client, engine
+from tests.faults.load import (
+    Producer,
+    all_there,
+    assert_counts,
+    assert_once,
+    body,
+    delete_topic,
+    make_topic,
+    new_journal,
+    stored,
+    until,
+)
+from tests.faults.processes import Remote
+from tests.kafka_broker import Broker
+
+__all__ = ["clickhouse_url", "engine"]
+
+pytestmark = [pytest.mark.kafka, pytest.mark.kill]
+Consume = Callable[..., Remote]
+
+
+@pytest.fixture
+def topic() -> str:
+    return f"faults-{new_journal()}"
+
+
+@pytest.fixture
+def database(clickhouse_url: str) -> Iterator[tuple[str, str]]:
+    """A server, and a migrated database of one's own on it."""
+    name = f"faults_{new_journal()}"
+    migrate(client(clickhouse_url), name)
+    yield clickhouse_url, name
+    with contextlib.suppress(Exception):  # the engine may be down
+        client(clickhouse_url).command(f"DROP DATABASE {name} SYNC")
+
+
+@pytest.fixture
+def consume(
+    kafka_broker: Broker, topic: str, database: tuple[str, str], tmp_path: Path
+) -> Iterator[Consume]:
+    """Makes consumers of the topic into the database; not started yet."""
+    made: list[Remote] = []
+
+    def make(**more: Any) -> Remote:
+        given = {
+            "kafka": (kafka_broker.bootstrap,),
+            "topic": topic,
+            "group": f"g-{topic}",
+            "clickhouse": database[0],
+            "database": database[1],
+            "batch_seconds": 0.2,
+        }
+        settings = ConsumerSettings(**{**given, **more})
+        made.append(Remote(tmp_path / f"consumer{len(made)}.log", settings))
+        return made[-1]
+
+    yield make
+    for each in made:
+        each.close()
+
+
+@pytest.fixture
+async def producer(kafka_broker: Broker, topic: str) -> AsyncIterator[Producer]:
+    async with Producer(kafka_broker.bootstrap, topic) as made:
+        yield made
+
+
+@contextlib.asynccontextmanager
+async def loading(producer: Producer, **how: Any) -> AsyncIterator[None]:
+    """Load while the block runs."""
+    stop = asyncio.Event()
+    task = asyncio.create_task(producer.under_load(stop, **how))
+    try:
+        yield
+    finally:
+        stop.set()
+        await task
+
+
+async def arrived(producer: Producer, url: str, name: str, seconds: float = 60.0) -> None:
+    """Wait until nothing is missing, and hold that all is there once."""
+
+    def there() -> bool:
+        try:
+            return all_there(client(url), producer.expected, name)
+        except Exception:
+            return False
+
+    await until(lambda: asyncio.to_thread(there), seconds)
+    await asyncio.to_thread(assert_once, client(url), producer.expected, name)
+
+
+async def test_twenty_kills_of_consumer_or_engine(
+    kafka_broker: Broker, topic: str, engine: Engine, producer: Producer, consume: Consume
+) -> None:
+    await make_topic(kafka_broker.bootstrap, topic, 3)
+    name = "kills"
+    migrate(client(engine.url), name)
+    consumer = consume(clickhouse=engine.url, database=name)
+    chance = random.Random(20)
+    consumer.start()
+    counts = []
+    async with loading(producer):
+        await until(lambda: consumer.metric("heliograph_consumer_batches_total") > 0)
+        for turn in range(20):
+            await asyncio.sleep(chance.uniform(0.1, 1.2))
+            if turn % 2:
+                consumer.kill9()
+                consumer.start()
+            else:
+                await asyncio.to_thread(engine.restart)
+            if turn % 5 == 4:
+                counts.append(sum(row[0] for row in stored(client(engine.url), name).values()))
+                await until(lambda: consumer.ask("/readyz")[0] == 200, 40)
+    await arrived(producer, engine.url, name)
+    assert counts == sorted(set(counts))  # it was at work between the kills
+    stages = "SELECT count() FROM system.tables WHERE database = 'kills' AND name LIKE 'stage_%'"
+    assert consumer.terminate() == 0
+    assert client(engine.url).query(stages).result_rows[0][0] <= 3
+    print(f"{sum(producer.expected.values())} events over 10 kills of each")
+
+
+async def test_the_whole_topic_again(
+    kafka_broker: Broker,
+    topic: str,
+    database: tuple[str, str],
+    producer: Producer,
+    consume: Consume,
+) -> None:
+    """By a new group from the start, beside the old one; and by repeating all of its records."""
+    await make_topic(kafka_broker.bootstrap, topic, 2)
+    consumer = consume()
+    consumer.start()
+    async with loading(producer, pause=0.0):
+        await asyncio.sleep(2)
+    await arrived(producer, *database)
+    assert consumer.terminate() == 0
+    records = len(producer.records)
+    again = consume(group=f"other-{topic}")
+    again.start()
+    await until(lambda: again.metric("heliograph_consumer_blocks_total") >= records, 40)
+    await arrived(producer, *database)
+    await producer.again()
+    await until(lambda: again.metric("heliograph_consumer_blocks_total") >= 2 * records, 40)
+    await arrived(producer, *database)
+
+
+async def test_a_topic_deleted_and_made_again(
+    kafka_broker: Broker,
+    topic: str,
+    database: tuple[str, str],
+    producer: Producer,
+    consume: Consume,
+) -> None:
+    """Kafka takes the group's offsets along, but a live consumer keeps its position.
+
+    While the new topic is shorter, that position is out of range, and the consumer begins anew at
+    the first record. Once the new topic has grown beyond it, the consumer goes on there, and what
+    stands before is skipped without a word. The audit shows the gap; shipping again fills it.
+    """
+    await make_topic(kafka_broker.bootstrap, topic)
+    consumer = consume()
+    consumer.start()
+    journal = new_journal()
+    for _ in range(30):
+        await producer.send(journal, 10)
+    await arrived(producer, *database)
+
+    await delete_topic(kafka_broker.bootstrap, topic)
+    await make_topic(kafka_broker.bootstrap, topic)
+    async with Producer(kafka_broker.bootstrap, topic) as fresh:
+        fresh.expected = dict(producer.expected)
+        for _ in range(50):
+            await fresh.send(journal, 10)
+        await asyncio.sleep(2)
+        got = sum(row[1] for row in stored(client(database[0]), database[1]).values())
+        print(f"before shipping again {sum(fresh.expected.values()) - got} events are missing")
+        fresh.records = producer.records + fresh.records
+        await fresh.again()
+        await arrived(fresh, *database)
+    assert consumer.terminate() == 0
+
+
+async def test_consumers_come_and_go_under_load(
+    kafka_broker: Broker,
+    topic: str,
+    database: tuple[str, str],
+    producer: Producer,
+    consume: Consume,
+) -> None:
+    await make_topic(kafka_broker.bootstrap, topic, 6)
+    first, second, third = consume(), consume(), consume()
+    first.start()
+    async with loading(producer):
+        await until(lambda: first.metric("heliograph_consumer_batches_total") > 0)
+        second.start()
+        await until(lambda: second.metric("heliograph_consumer_batches_total") > 0)
+        third.start()
+        await until(lambda: third.metric("heliograph_consumer_batches_total") > 0)
+        assert await asyncio.to_thread(second.terminate) == 0
+        await asyncio.sleep(1)
+        second.start()
+        first.kill9()
+        await asyncio.sleep(1)
+        first.start()
+        await until(lambda: first.metric("heliograph_consumer_batches_total") > 0)
+        assert await asyncio.to_thread(third.terminate) == 0
+    await arrived(producer, *database)
+    print(f"{sum(producer.expected.values())} events, members came and went")
+
+
+async def test_clickhouse_away_for_fifteen_seconds(
+    kafka_broker: Broker, topic: str, engine: Engine, producer: Producer, consume: Consume
+) -> None:
+    """It waits, says so, stays small, can be stopped meanwhile, and loses nothing."""
+    await make_topic(kafka_broker.bootstrap, topic, 4)
+    name = "away"
+    migrate(client(engine.url), name)
+    consumer = consume(clickhouse=engine.url, database=name, batch_bytes=2 << 20)
+    consumer.start()
+    async with loading(producer):
+        await until(lambda: consumer.ask("/readyz")[0] == 200)
+        await until(lambda: consumer.metric("heliograph_consumer_batches_total") > 0)
+        engine.kill9()
+        await until(lambda: consumer.ask("/readyz")[0] == 503)
+        before = consumer.rss()
+        away = time.monotonic()
+        # A long backlog beside the load.
+        names = [new_journal() for _ in range(4)]
+        for _ in range(25):
+            await asyncio.gather(*(producer.send(each, 2000) for each in names))
+        began = time.monotonic()
+        assert await asyncio.to_thread(consumer.terminate) in (0, 1)
+        assert time.monotonic() - began < 10
+        consumer.start()
+        await until(lambda: "ClickHouse" in consumer.log.read_text() and consumer.alive)
+        await asyncio.sleep(max(0.0, 15 - (time.monotonic() - away)))
+        assert consumer.ask("/healthz")[0] == 200
+        assert consumer.ask("/readyz")[0] == 503
+        await asyncio.to_thread(engine.start)
+    await arrived(producer, engine.url, name)
+    assert consumer.ask("/readyz")[0] == 200
+    assert consumer.rss() - before < 150 << 20
+    print(f"{before >> 20} MB before, {consumer.rss() >> 20} MB after the backlog")
+
+
+async def test_told_to_stop_while_the_server_is_silent(
+    kafka_broker: Broker, topic: str, engine: Engine, producer: Producer, consume: Consume
+) -> None:
+    """In the middle of a write whose answer does not come it ends within 10 s."""
+    await make_topic(kafka_broker.bootstrap, topic)
+    name = "silent"
+    migrate(client(engine.url), name)
+    consumer = consume(clickhouse=engine.url, database=name)
+    consumer.start()
+    async with loading(producer):
+        await until(lambda: consumer.metric("heliograph_consumer_batches_total") > 0)
+        os.kill(engine.pid, signal.SIGSTOP)
+        await asyncio.sleep(1)
+        began = time.monotonic()
+        await asyncio.to_thread(consumer.terminate, 15)
+        assert time.monotonic() - began < 10
+        os.kill(engine.pid, signal.SIGCONT)
+        consumer.start()
+    await arrived(producer, engine.url, name)
+
+
+async def test_poison_is_set_aside_and_blocks_nothing(
+    kafka_broker: Broker,
+    topic: str,
+    database: tuple[str, str],
+    producer: Producer,
+    consume: Consume,
+) -> None:
+    await make_topic(kafka_broker.bootstrap, topic, 1, {"max.message.bytes": str(4 << 20)})
+    url, name = database
+    journal = new_journal()
+
+    def line(**changes: object) -> bytes:
+        import orjson
+
+        whole = event.block(journal, 1, [body()])
+        return bytes(orjson.dumps({**orjson.loads(whole), "seq": 9_000, **changes})) + b"\n"
+
+    poison = {
+        b"garbage\n": "not JSON",
+        b'{"journal":"\xff\xfe"}\n': "not JSON",
+        line(extra=1): "extra",
+        line(seq=-1): "identity",
+        line(seq="SEQ").replace(b'"SEQ"', b"1" + 20 * b"0"): "",
+        line(ts=10**17): "ts",
+        line(sent_at=2**33): "sent_at",
+        line(kind="opened"): "kind",
+        line(journal="../x"): "identity",
+        line(campaign=7): "",
+        line(campaign=None): "",
+        line(seq="12x"): "",
+        b"\n": "not JSON",
+        b"[]\n": "not a JSON object",
+        line().strip() + line(): "not JSON",
+        b"x" * (2 << 20) + b"\n": "not JSON",
+        line(campaign={"a": 1}): "",
+        line()[:-20] + b"\n": "not JSON",
+    }
+    consumer = consume()
+    consumer.start()
+    for bad in poison:
+        # Alone, and between good ones of a block that says what it should hold.
+        await producer.send(journal, 3)
+        await producer.raw(bad)
+        first = producer.expected[journal] + 1
+        good = event.block(journal, first, [body(), body()]).splitlines(keepends=True)
+        headers = [("first_seq", b"%d" % first), ("count", b"3")]
+        await producer.raw(good[0] + bad + good[1], journal.encode(), headers)
+        producer.expected[journal] += 2
+    await producer.raw(None, b"k")
+    await producer.raw(b"last, without a newline")
+    await producer.send(journal, 1)
+    await arrived(producer, url, name)
+    letters = f"SELECT raw, reason FROM {name}.dead_letter FINAL ORDER BY `offset`, line"
+    dead = client(url).query(letters).result_rows
+    assert len(dead) == 2 * len(poison) + 1
+    for (raw, reason), (bad, expected) in zip(
+        dead, [item for item in poison.items() for _ in range(2)], strict=False
+    ):
+        assert raw == bad[: 64 << 10].decode("utf-8", "replace")
+        assert reason
+        assert expected in reason, (raw[:200], reason)
+    assert consumer.metric("heliograph_consumer_dead_letters_total") == len(dead)
+    assert consumer.ask("/readyz")[0] == 200
+    assert_counts(client(url), name)
+
+
+async def test_a_backlog_is_taken_in_bounded_memory(
+    kafka_broker: Broker,
+    topic: str,
+    database: tuple[str, str],
+    producer: Producer,
+    consume: Consume,
+) -> None:
+    """12 partitions full of blocks: their batches together stay within the limit of one."""
+    await make_topic(kafka_broker.bootstrap, topic, 12)
+    names = [new_journal() for _ in range(24)]
+    for _ in range(12):
+        await asyncio.gather(*(producer.send(each, 2000) for each in names))
+    consumer = consume(batch_bytes=16 << 20, batch_seconds=30.0)
+    consumer.start()
+    await until(lambda: consumer.alive and consumer.ask("/readyz")[0] == 200)
+    highest = 0
+    while consumer.metric("heliograph_consumer_events_total") < 24 * 12 * 2000 * 0.8:
+        highest = max(highest, consumer.rss())
+        await asyncio.sleep(0.05)
+    backlog = sum(len(value) for _, value, _ in producer.records)
+    print(f"at most {highest >> 20} MB resident for a backlog of {backlog >> 20} MB")
+    assert highest < 300 << 20
+    assert consumer.terminate() == 0  # what waits is written
