@@ -370,5 +370,5 @@ async def test_a_backlog_is_taken_in_bounded_memory(
         await asyncio.sleep(0.05)
     backlog = sum(len(value) for _, value, _ in producer.records)
     print(f"at most {highest >> 20} MB resident for a backlog of {backlog >> 20} MB")
-    assert highest < 300 << 20
+    assert highest < 265 << 20  # 286 MB where only each batch by itself is bounded
     assert consumer.terminate() == 0  # what waits is written
