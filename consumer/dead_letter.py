@@ -5,12 +5,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
-import orjson
 from clickhouse_connect.driver.client import Client
 
 from consumer.batch import Block
 from consumer.errors import Poison
 from consumer.store import reactions
+from schemas import event
 
 #: What is kept of a line, in bytes.
 MAX_RAW: Final = 64 * 1024
@@ -50,27 +50,19 @@ def lines(block: Block) -> Iterator[Line]:
 def sift(blocks: list[Block], load: Callable[[bytes], None]) -> tuple[int, list[Dead]]:
     """Load all good lines of a batch that holds bad ones; how many there are, and the bad ones.
 
-    What is no JSON object is seen at once. The rest is halved until the store takes it or one
-    line is left.
+    Most are seen one by one by the event's definition, at some microseconds a line. What only
+    the store refuses is halved until one line is left.
     """
     good: list[Line] = []
     dead: list[Dead] = []
     for block in blocks:
         for line in lines(block):
-            reason = _not_an_object(line.data)
+            reason = event.flaw(line.data)
             if reason:
                 dead.append(Dead(line, reason))
             else:
                 good.append(line)
     return _halve(good, load, dead), dead
-
-
-def _not_an_object(data: bytes) -> str:
-    try:
-        value = orjson.loads(data)
-    except orjson.JSONDecodeError as error:
-        return f"not JSON: {error}"
-    return "" if isinstance(value, dict) else "not a JSON object"
 
 
 def _halve(some: list[Line], load: Callable[[bytes], None], dead: list[Dead]) -> int:

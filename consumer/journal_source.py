@@ -25,6 +25,8 @@ class JournalSource:
     given is never taken away, and `confirm` has nothing to ask.
     """
 
+    finite = True
+
     def __init__(self, root: Path, on_damage: OnDamage) -> None:
         self._root = root
         self._on_damage = on_damage
@@ -78,11 +80,6 @@ class JournalSource:
     async def rejoin(self) -> None:
         """See `Source`."""
         self._readers.clear()
-
-    def drained(self) -> bool:
-        """Whether every journal is sealed and read to its end."""
-        found = [self._readers.get(path.name) for path in journals(self._root)]
-        return all(reader is not None and reader.finished for reader in found)
 
     async def close(self) -> None:
         """Nothing is held open."""

@@ -28,6 +28,8 @@ class KafkaSource(ConsumerRebalanceListener):  # type: ignore[misc]
     `report` is told why Kafka cannot be joined, or "" when it is.
     """
 
+    finite = False
+
     def __init__(self, settings: ConsumerSettings, report: Callable[[str], None]) -> None:
         self._settings = settings
         self._report = report
@@ -112,10 +114,6 @@ class KafkaSource(ConsumerRebalanceListener):  # type: ignore[misc]
         """See `Source`."""
         await self.close()
         await self.start(self._on_release)
-
-    def drained(self) -> bool:
-        """A topic has no end: stopping waits for nothing."""
-        return True
 
     def lag(self) -> int:
         """Records known to be in the topic and not yet given."""

@@ -52,7 +52,7 @@ class Loop:
         self._writing = asyncio.Lock()
 
     async def run(self, stop: asyncio.Event, drain_seconds: float = 0.0) -> None:
-        """Work until `stop`, then until the source is drained or the time for it is over."""
+        """Work until `stop`; then count what is left of a finite source, if the time allows."""
         work = asyncio.create_task(self._work(stop))
         stopping = asyncio.create_task(stop.wait())
         await asyncio.wait([work, stopping], return_when=asyncio.FIRST_COMPLETED)
@@ -68,21 +68,19 @@ class Loop:
     async def _work(self, stop: asyncio.Event) -> None:
         try:
             await self._source.start(self.release)
-            while not (stop.is_set() and self._source.drained()):
+            while not stop.is_set():
                 await self._turn()
+            while self._source.finite and await self._turn():
+                continue
             await self._turn(last=True)
         finally:
             await self._close()
 
     async def catch_up(self) -> None:
-        """Work until the source has nothing to give at the moment."""
-        try:
-            await self._source.start(self.release)
-            while await self._turn():
-                continue
-            await self._turn(last=True)
-        finally:
-            await self._close()
+        """Count what a finite source holds at this moment."""
+        stop = asyncio.Event()
+        stop.set()
+        await self._work(stop)
 
     async def _turn(self, *, last: bool = False) -> bool:
         """Poll once and write what is due; was there more? The `last` one only writes, and all."""

@@ -10,7 +10,12 @@ OnRelease = Callable[[Collection[Partition]], Awaitable[None]]
 
 
 class Source(Protocol):
-    """Gives every block at least once, in order per partition, from the last commit on."""
+    """Gives every block at least once, in order per partition, from the last commit on.
+
+    `finite` says that at a stop there is an end to come to, which is worth waiting for.
+    """
+
+    finite: bool
 
     async def start(self, on_release: OnRelease) -> None:
         """Begin; blocks are not given before."""
@@ -26,9 +31,6 @@ class Source(Protocol):
 
     async def rejoin(self) -> None:
         """Forget everything given since the last commits and give it again."""
-
-    def drained(self) -> bool:
-        """Whether nothing is left that this source should give before it stops."""
 
     async def close(self) -> None:
         """Leave."""

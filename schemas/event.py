@@ -6,9 +6,11 @@ keeps, what a Kafka record holds (one after another), and what ClickHouse parses
 """
 
 from collections.abc import Iterable, Mapping
-from typing import Final, Literal
+from typing import Annotated, Final, Literal
 
+import msgspec
 import orjson
+from msgspec import Meta
 
 Kind = Literal["sent", "open", "click", "cancelled"]
 KINDS: Final = ("sent", "open", "click", "cancelled")
@@ -95,3 +97,37 @@ def block(journal: str, first_seq: int, bodies: Iterable[bytes]) -> bytes:
     lines = [head % (first_seq + i) + body[1:] for i, body in enumerate(bodies)]
     lines.append(b"")
     return b"\n".join(lines)
+
+
+class Line(msgspec.Struct, forbid_unknown_fields=True):
+    """A whole line, as it may come from anywhere: what `flaw` holds it against."""
+
+    journal: Annotated[str, Meta(pattern="^[0-9a-f]{28}$")]
+    seq: Annotated[int, Meta(ge=1, lt=10**18)]
+    ts: Annotated[int, Meta(ge=946_684_800_000, le=4_102_444_800_000)]
+    kind: Kind
+    campaign: Annotated[str, Meta(min_length=1)]
+    send: str = ""
+    recipient: str = ""
+    message_id: str = ""
+    sent_at: Annotated[int, Meta(ge=0, lt=1 << 32)] = 0
+    link: str = ""
+    method: str = ""
+    address: str = ""
+    user_agent: str = ""
+    accept_language: str = ""
+    referer: str = ""
+    prefetch: str = ""
+    key_id: str = ""
+
+
+_decode: Final = msgspec.json.Decoder(Line).decode
+
+
+def flaw(line: bytes) -> str:
+    """Why a line is no event; "" if nothing is wrong with it."""
+    try:
+        _decode(line)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        return str(error)
+    return ""

@@ -237,19 +237,6 @@ async def test_one_look_at_many_journals_is_bounded_and_none_starves(tmp_path: P
     await kit.close()
 
 
-async def test_journals_are_drained_when_all_are_sealed_and_read(journal_kit: JournalKit) -> None:
-    await journal_kit.append(2)
-    source = await journal_kit.open()
-    await take(source, 1)
-    assert not source.drained()
-    await journal_kit.close()
-    await until(lambda: not _poll_gives(source) and source.drained())
-
-
-def _poll_gives(source: Any) -> bool:
-    return bool(source._read())
-
-
 async def test_a_request_to_ship_again_is_obeyed(journal_kit: JournalKit) -> None:
     sent = [await journal_kit.append(2) for _ in range(3)]
     source = await journal_kit.open()

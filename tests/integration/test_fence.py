@@ -173,6 +173,8 @@ def test_what_arrives_after_the_take_over_changes_nothing(database: tuple[str, s
 class Blocks:
     """A source of blocks that are given until they are committed; `owned` says who may commit."""
 
+    finite = True
+
     def __init__(self, blocks: list[Block], owned: Callable[[], bool] = lambda: True) -> None:
         self.left = blocks
         self.rejoined = 0
@@ -200,9 +202,6 @@ class Blocks:
     async def rejoin(self) -> None:
         self.rejoined += 1
         self._given = 0
-
-    def drained(self) -> bool:
-        return not self.left
 
     async def close(self) -> None:
         return

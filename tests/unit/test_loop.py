@@ -47,6 +47,8 @@ class Writer:
 class Source:
     """Gives what it is told to give, once."""
 
+    finite = True
+
     def __init__(self, *polls: dict[Partition, list[Block]]) -> None:
         self.polls = list(polls)
         self.commits: list[tuple[Partition, int]] = []
@@ -66,9 +68,6 @@ class Source:
 
     async def rejoin(self) -> None:
         return
-
-    def drained(self) -> bool:
-        return True
 
     async def close(self) -> None:
         return
