@@ -205,6 +205,7 @@ def test_the_two_definitions_of_a_line_agree(client: Client) -> None:
         assert name == "repeated field", "a JSON parser that keeps the last one is free to"
     columns = rows(
         client,
-        "SELECT name FROM system.columns WHERE database = 'heliograph' AND table = 'events' ORDER BY position",
+        "SELECT name FROM system.columns WHERE database = 'heliograph' AND table = 'events' "
+        "ORDER BY position",
     )
     assert tuple(name for (name,) in columns) == event.Line.__struct_fields__
