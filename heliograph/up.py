@@ -62,7 +62,9 @@ def _outwait(host: str, port: int) -> None:
 
 
 def _with_free_health_port(settings: CollectorSettings) -> CollectorSettings:
-    """A second line on a machine has its health where there is room."""
+    """A second line on a machine has its health where there is room, unless a port was named."""
+    if settings.health_port != CollectorSettings().health_port:
+        return settings
     try:
         bind(settings.health_host, settings.health_port).close()
     except OSError:

@@ -122,7 +122,7 @@ def test_two_cannot_run_on_one_directory(lines: Lines, tmp_path: Path) -> None:
 def test_a_port_in_use_is_named(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
-        for option in ("--port", "--health-port", "--sql-port"):
+        for option in ("--port", "--sql-port"):
             words = {"--port": 0, "--health-port": 0} | {option: port}
             given = [word for pair in words.items() for word in pair]
             done = run("up", "--data", tmp_path / "data", *given)
@@ -130,6 +130,17 @@ def test_a_port_in_use_is_named(tmp_path: Path) -> None:
             assert done.stderr.startswith("heliograph: "), done.stderr
             assert f"port {port}: Address already in use" in done.stderr
             assert len(done.stderr.splitlines()) == 1
+
+
+def test_a_health_port_in_use_gives_way(lines: Lines) -> None:
+    """A second line on a machine starts all the same, and says where its health is."""
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        up = lines.up("--health-port", port)
+        assert up.health.startswith("http://127.0.0.1:")
+        assert not up.health.endswith(f":{port}")
+        up.open()
+        wait_for(lambda: up.hits() == 1)
 
 
 def test_data_of_a_newer_version_is_refused(tmp_path: Path) -> None:
