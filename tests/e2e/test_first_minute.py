@@ -1,5 +1,6 @@
 """A new user's first minute, and what an impatient one does in it."""
 
+import contextlib
 import json
 import os
 import re
@@ -8,10 +9,12 @@ import socket
 import stat
 import subprocess
 import time
+import urllib.request
 from pathlib import Path
 
 import pytest
 
+from collector.settings import CollectorSettings
 from tests.e2e.line import HELIOGRAPH, Lines, environment, hits, rows, run, wait_for
 
 COUNTED_SECONDS = 2.0
@@ -122,7 +125,7 @@ def test_two_cannot_run_on_one_directory(lines: Lines, tmp_path: Path) -> None:
 def test_a_port_in_use_is_named(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
-        for option in ("--port", "--sql-port"):
+        for option in ("--port", "--health-port", "--sql-port"):
             words = {"--port": 0, "--health-port": 0} | {option: port}
             given = [word for pair in words.items() for word in pair]
             done = run("up", "--data", tmp_path / "data", *given)
@@ -132,15 +135,19 @@ def test_a_port_in_use_is_named(tmp_path: Path) -> None:
             assert len(done.stderr.splitlines()) == 1
 
 
-def test_a_health_port_in_use_gives_way(lines: Lines) -> None:
-    """A second line on a machine starts all the same, and says where its health is."""
-    with socket.create_server(("127.0.0.1", 0)) as other:
-        port = other.getsockname()[1]
-        up = lines.up("--health-port", port)
-        assert up.health.startswith("http://127.0.0.1:")
-        assert not up.health.endswith(f":{port}")
-        up.open()
-        wait_for(lambda: up.hits() == 1)
+def test_a_second_line_finds_a_health_port(lines: Lines, tmp_path: Path) -> None:
+    """Nobody named one, so it need not be the usual one; where it is, is said."""
+    usual = CollectorSettings().health_port
+    with contextlib.ExitStack() as held:
+        with contextlib.suppress(OSError):  # somebody has it already: as well
+            held.enter_context(socket.create_server(("127.0.0.1", usual)))
+        up = lines.start("up", "up", "--data", tmp_path / "data", "--port", 0)
+        up.told("(Ctrl-C stops it)")
+        health = up.told(r"health, metrics +(\S+)")
+        assert not health.endswith(f":{usual}")
+        with urllib.request.urlopen(f"{health}/readyz", timeout=5) as answer:
+            assert answer.status == 200
+        assert up.stop()[0] == 0
 
 
 def test_data_of_a_newer_version_is_refused(tmp_path: Path) -> None:
