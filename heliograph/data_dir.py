@@ -3,6 +3,7 @@
 import contextlib
 import fcntl
 import os
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final
@@ -61,12 +62,15 @@ def lock(data: Path, command: str) -> int:
     Two of them would move the same positions.
     """
     descriptor = os.open(data / "up.lock", os.O_RDWR | os.O_CREAT, 0o640)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
+    for _ in range(10):  # `owner` may be looking at this very moment
+        with contextlib.suppress(BlockingIOError):
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            break
+        time.sleep(0.02)
+    else:
         pid, other = _holder(descriptor)
         os.close(descriptor)
-        raise Failure(f"`heliograph {other}` already runs on {data} (pid {pid})") from None
+        raise Failure(f"`heliograph {other}` already runs on {data} (pid {pid})")
     os.truncate(descriptor, 0)
     os.pwrite(descriptor, f"{os.getpid()} {command}\n".encode(), 0)
     return descriptor
