@@ -5,6 +5,7 @@ import os
 import resource
 import signal
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -109,22 +110,28 @@ def test_the_cap_holds_for_all_journals_and_is_left_by_itself(root: Path, clock:
     second.close()
 
 
-@pytest.fixture
+@contextmanager
 def small_files() -> Iterator[None]:
-    """No file may grow beyond 2,000 bytes: writes are cut short, then fail, as on a full disk."""
+    """No file may grow beyond 2,000 bytes: writes are cut short, then fail, as on a full disk.
+
+    Only around the writes of a test: pytest's own output may go to a file.
+    """
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (2000, before[1]))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, before)
-    signal.signal(signal.SIGXFSZ, handler)
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, handler)
 
 
-def test_a_short_write_is_cut_off(root: Path, clock: Clock, small_files: None) -> None:
+def test_a_short_write_is_cut_off(root: Path, clock: Clock) -> None:
     journal = make(root, clock)
     assert journal.append([BODY] * 4)
     size = directory.used_bytes(root)
-    assert not journal.append([BODY] * 10)  # the kernel takes some of it
+    with small_files():
+        assert not journal.append([BODY] * 10)  # the kernel takes some of it
     assert directory.used_bytes(root) == size
     assert (journal.lost["full"], journal.trouble) == (10, "full")
     assert journal.append([BODY])
