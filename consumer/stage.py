@@ -96,7 +96,7 @@ class Stage:
 
     def load(self, data: bytes) -> None:
         """Parse NDJSON lines into the table, all or none; raises Poison if any is no event."""
-        with reactions():
+        with reactions(parsing=True):
             self._client.raw_insert(
                 self.table, insert_block=data, fmt="JSONEachRow", settings=_STRICT
             )

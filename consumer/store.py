@@ -40,18 +40,18 @@ class TableGone(StoreTrouble):
 
 
 @contextmanager
-def reactions() -> Iterator[None]:
-    """Turn the driver's errors into `Poison`, `TableGone` and `StoreTrouble`."""
+def reactions(*, parsing: bool = False) -> Iterator[None]:
+    """Turn the driver's errors into `TableGone`, `StoreTrouble` and, when it parses, `Poison`."""
     try:
         yield
     except ClickHouseError as error:
         code = getattr(error, "code", None)
-        if code in POISON_CODES:
+        if parsing and code in POISON_CODES:
             raise Poison(_reason(error)) from None
         if code == UNKNOWN_TABLE:
             raise TableGone(_reason(error)) from None
-        if isinstance(error.__cause__, UnicodeDecodeError):
-            # chDB quotes the data, cut in the middle of a character: only parsing does that.
+        if parsing and isinstance(error.__cause__, UnicodeDecodeError):
+            # chDB quotes the data, cut in the middle of a character.
             raise Poison("refused in words that are not UTF-8") from None
         raise StoreTrouble(_reason(error)) from error
     except OSError as error:
