@@ -1,8 +1,7 @@
 # Two commands: `make up` runs the line on this machine, `make test` tests it.
-DATA ?= ./data
-PORT ?= 8080
-WORKERS ?= 1
 ARGS ?=
+# What is not given is left to the HELIOGRAPH_* variables and the defaults.
+UP := $(if $(DATA),--data "$(DATA)") $(if $(PORT),--port "$(PORT)") $(if $(WORKERS),--workers "$(WORKERS)")
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -12,7 +11,7 @@ EXPORT := $(BIN)/uv export --frozen --no-emit-project --no-header --no-annotate 
 .PHONY: up test lint measure install install-dev lock clean
 
 up: install
-	@exec $(BIN)/heliograph up --data "$(DATA)" --port "$(PORT)" --workers "$(WORKERS)"
+	@exec $(BIN)/heliograph up $(UP)
 
 test: install-dev
 	$(BIN)/python -m pytest $(ARGS)
@@ -29,10 +28,11 @@ measure: install-dev
 install: $(VENV)/.installed
 install-dev: $(VENV)/.installed-dev
 
-$(VENV)/bin/python:
+$(VENV)/.made:
 	@PYTHON="$(PYTHON)" VENV="$(VENV)" sh .ci/venv
+	@touch $@
 
-$(VENV)/.installed: requirements.lock pyproject.toml | $(VENV)/bin/python
+$(VENV)/.installed: requirements.lock pyproject.toml | $(VENV)/.made
 	@echo "heliograph: installing requirements.lock into $(VENV): 350 MB to fetch, about a minute, once ..."
 	@$(PIP) install --require-hashes -r requirements.lock
 	@$(PIP) install --no-build-isolation --no-deps --editable .

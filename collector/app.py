@@ -73,13 +73,14 @@ def make_app(
     metrics: EdgeMetrics,
     draining: Callable[[], bool],
 ) -> web.Application:
-    """The application: its routes stand at the root and under the path of `public_url`, for a
-    proxy may strip that or not. While `draining`, every answer ends its connection.
+    """The application. A proxy may strip the path of `public_url` or not, and mails that are out
+    may have been minted under another one, so pixels and links are served under any prefix.
+    While `draining`, every answer ends its connection.
     """
     app = web.Application(middlewares=[_leave(draining), _checks(sends, metrics)])
+    app.router.add_get("/{prefix:(?:.*/)?}o/{token:.*}", edge.pixel)
+    app.router.add_get("/{prefix:(?:.*/)?}c/{token:.*}", edge.click)
     for prefix in {"", urlsplit(public_url).path.rstrip("/")}:
-        app.router.add_get(prefix + "/o/{token:.*}", edge.pixel)
-        app.router.add_get(prefix + "/c/{token:.*}", edge.click)
         app.router.add_post(prefix + "/v1/sends", sends)
     app.on_response_prepare.append(_anonymous)
     return app

@@ -34,6 +34,7 @@ from consumer.sql.front import sql_app
 from consumer.store import open_embedded, patiently
 from consumer.writer import Writer
 from schemas.child import end_of_service, read_settings, start_logging
+from schemas.files import write_whole
 from schemas.journal.directory import make_room
 
 _log: Final = logging.getLogger(__name__)
@@ -46,6 +47,11 @@ _HOUSEKEEPING: Final = 5.0
 def journal_root(data: Path) -> Path:
     """Where the journals of a data directory are."""
     return data / "journal"
+
+
+def owner_path(data: Path) -> Path:
+    """Where the secret is that lifts the SQL port's bounds: who can read it owns the store."""
+    return data / "sql.key"
 
 
 def store_path(data: Path) -> Path:
@@ -109,7 +115,10 @@ async def _serve(settings: ConsumerSettings, sql: socket.socket, health: socket.
     health_site = await listen(health_app(metrics), health)
     client = await asyncio.to_thread(_open, settings)
     connect = partial(chdb.connect, os.path.realpath(store_path(settings.data)))
-    sql_site = await listen(sql_app(connect, read_only=True, database=settings.database), sql)
+    owner = os.urandom(16).hex()
+    write_whole(owner_path(settings.data), owner.encode(), mode=0o600)
+    reader = sql_app(connect, read_only=True, database=settings.database, owner=owner)
+    sql_site = await listen(reader, sql)
     housekeeping = asyncio.create_task(_housekeeping(settings))
     try:
         await _loop(client, settings, metrics).run(stop, DRAIN_SECONDS)

@@ -51,7 +51,7 @@ def open_store(settings: ConsumerSettings, *, live: bool = False) -> Iterator["S
         yield HttpStore(settings.clickhouse, settings.database, server=True)
         return
     if sql := running_sql(settings.data):
-        yield HttpStore(sql, settings.database, server=False)
+        yield HttpStore(sql, settings.database, server=False, owner=_owner(settings.data))
     elif live:
         raise Failure(f"`heliograph up` does not run on {settings.data}: nothing is counted")
     else:
@@ -80,6 +80,13 @@ def running_sql(data: Path) -> str:
     return ""
 
 
+def _owner(data: Path) -> str:
+    try:
+        return (data / "sql.key").read_text("ascii")
+    except OSError:  # somebody else's store: the port's own bounds hold
+        return ""
+
+
 def message(text: str) -> str:
     """An engine's error without what is of no use to the one who asked."""
     text = re.sub(r"\s*\(version [^()]*(?:\([^()]*\))?\)\.?", "", text)
@@ -90,14 +97,16 @@ def message(text: str) -> str:
 class HttpStore:
     """A store behind ClickHouse's HTTP interface."""
 
-    def __init__(self, url: str, database: str, *, server: bool) -> None:
-        """`server`: it is a ClickHouse, not the SQL port of `up`."""
+    def __init__(self, url: str, database: str, *, server: bool, owner: str = "") -> None:
+        """`server`: it is a ClickHouse, not the SQL port of `up`, which `owner` opens wide."""
         self._url = urlsplit(url)
         if self._url.scheme not in ("http", "https") or not self._url.hostname:
             raise UsageError(f"{url!r} is no http or https URL of ClickHouse")
         self._database = database
         self._server = server
         self._headers = {"Content-Type": "text/plain; charset=utf-8"}
+        if owner:
+            self._headers["X-Heliograph-Owner"] = owner
         if self._url.username:
             self._headers["X-ClickHouse-User"] = unquote(self._url.username)
             self._headers["X-ClickHouse-Key"] = unquote(self._url.password or "")
@@ -150,12 +159,10 @@ class StoppedStore:
 
     def __init__(self, settings: ConsumerSettings) -> None:
         from consumer.embedded import store_path
-        from consumer.sql.gate import Gate, Limits
+        from consumer.sql.gate import OWNER_LIMITS, Gate
 
         self._path = str(store_path(settings.data).resolve())
-        # One's own questions on one's own machine: the gate, without the port's tight bounds.
-        bounds = Limits(seconds=3600, memory=4 << 30, result_rows=1 << 40, result_size=8 << 30)
-        self._gate = Gate(settings.database, bounds)
+        self._gate = Gate(settings.database, OWNER_LIMITS)
 
     def query(self, sql: str, params: Mapping[str, object], format: str) -> Answer:
         """As HttpStore.query."""

@@ -37,7 +37,7 @@ def check_format(data: Path) -> None:
 
 def prepare(data: Path) -> None:
     """Make the directory, or bring it to this version's format; raises Failure."""
-    data.mkdir(parents=True, exist_ok=True)
+    data.mkdir(mode=0o750, parents=True, exist_ok=True)
     check_format(data)
     for number in range(_format(data), FORMAT):
         if step := MIGRATIONS.get(number):

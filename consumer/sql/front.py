@@ -7,6 +7,7 @@ on when its client goes away.
 """
 
 import asyncio
+import hmac
 import json
 import logging
 import re
@@ -19,7 +20,7 @@ from typing import Any
 
 from aiohttp import hdrs, web
 
-from consumer.sql.gate import Gate, Limits, Refused, quote
+from consumer.sql.gate import OWNER_LIMITS, Gate, Limits, Refused, quote
 
 UNKNOWN_SETTING, TIMEOUT, BUSY, TOO_LARGE, NOT_IMPLEMENTED, OTHER = 115, 159, 202, 307, 48, 1002
 # The HTTP status that a ClickHouse server gives an error code; 500 is the rule.
@@ -54,6 +55,9 @@ quota_key role buffer_size wait_end_of_query client_protocol_version compress de
 enable_http_compression send_progress_in_http_headers http_headers_progress_interval_ms
 cancel_http_readonly_queries_on_client_close
 """
+
+#: Who shows the secret of the data directory in it is its owner.
+OWNER_HEADER = "X-Heliograph-Owner"
 
 Connect = Callable[[], Any]
 
@@ -167,9 +171,12 @@ def _answer(result: Any, form: str | None) -> _Answer:
 
 
 class _Front:
-    def __init__(self, connect: Connect, gate: Gate | None, limits: Limits) -> None:
+    def __init__(
+        self, connect: Connect, gates: tuple[Gate, Gate] | None, limits: Limits, owner: str
+    ) -> None:
         self._connect = connect
-        self._gate = gate
+        self._gates = gates  # a stranger's and the owner's
+        self._owner = owner.encode()
         self._limits = limits
         self._threads = ThreadPoolExecutor(limits.concurrency, "sql")
         self._slots = asyncio.Semaphore(limits.concurrency)
@@ -180,7 +187,7 @@ class _Front:
             question = await _read(request, self._limits)
             if not question.text:
                 return web.Response(text="Ok.\n")
-            answer = await self._in_turn(question)
+            answer = await self._in_turn(question, self._gate(request))
         except Exception as error:
             return _failure(error)
         headers = {
@@ -194,7 +201,13 @@ class _Front:
         headers[hdrs.CONTENT_TYPE] = kind or "text/plain; charset=UTF-8"
         return web.Response(body=answer.body, headers=headers)
 
-    async def _in_turn(self, question: _Question) -> _Answer:
+    def _gate(self, request: web.Request) -> Gate | None:
+        if self._gates is None:
+            return None
+        shown = request.headers.get(OWNER_HEADER, "").encode("utf-8", "surrogateescape")
+        return self._gates[bool(self._owner) and hmac.compare_digest(shown, self._owner)]
+
+    async def _in_turn(self, question: _Question, gate: Gate | None) -> _Answer:
         """Wait for a slot, then for the answer, each within its time.
 
         The slot is given back when the thread ends, not when the client has had its answer: an
@@ -211,12 +224,12 @@ class _Front:
             raise Refused(BUSY, why) from None
         finally:
             self._waiting -= 1
-        work = asyncio.get_running_loop().run_in_executor(self._threads, self._work, question)
+        work = asyncio.get_running_loop().run_in_executor(self._threads, self._work, question, gate)
         work.add_done_callback(self._finished)
-        if self._gate is None:
+        if gate is None:
             return await asyncio.shield(work)
         try:
-            async with asyncio.timeout(self._limits.seconds + 2):
+            async with asyncio.timeout(gate.limits.seconds + 2):
                 return await asyncio.shield(work)
         except TimeoutError:
             raise Refused(TIMEOUT, "Timeout exceeded. (TIMEOUT_EXCEEDED)") from None
@@ -226,12 +239,12 @@ class _Front:
         if not work.cancelled():
             work.exception()  # the client may be gone; nobody else asks for it
 
-    def _work(self, question: _Question) -> _Answer:
+    def _work(self, question: _Question, gate: Gate | None) -> _Answer:
         connection = self._connect()
         try:
-            if self._gate is None:
+            if gate is None:
                 return _run(connection, question)
-            return _ask(connection, question, self._gate)
+            return _ask(connection, question, gate)
         finally:
             connection.close()
 
@@ -279,17 +292,19 @@ def sql_app(
     read_only: bool,
     limits: Limits | None = None,
     database: str = "heliograph",
+    owner: str = "",
 ) -> web.Application:
     """The HTTP front of an open chDB engine, to be served on a loopback address.
 
     `connect` opens one more connection to the engine (`chdb.connect` of the path that is open in
     this process); each request gets one and closes it. With `read_only` only questions to the
-    tables and views of `database` pass, within `limits`; without it there is no gate at all, and
-    of the limits only `concurrency` and the queue hold.
+    tables and views of `database` pass, within `limits`, or wide ones for whoever shows the secret
+    `owner`; without it there is no gate at all, and of the limits only `concurrency` and the
+    queue hold.
     """
     limits = limits or Limits()
-    gate = Gate(database, limits) if read_only else None
-    front = _Front(connect, gate, limits)
+    gates = (Gate(database, limits), Gate(database, OWNER_LIMITS)) if read_only else None
+    front = _Front(connect, gates, limits, owner)
     size = limits.text_size if read_only else 1 << 31
     app = web.Application(middlewares=[_local_only], client_max_size=size)
     app.router.add_get("/ping", _ping)

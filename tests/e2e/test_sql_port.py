@@ -108,6 +108,17 @@ def test_parquet(up: Up) -> None:
     assert table["recipient"].to_pylist() == ["you"] * 3
 
 
+def test_only_the_owner_asks_without_the_port_s_bounds(up: Up) -> None:
+    many = "SELECT number FROM numbers(1500000)"
+    answer = run("sql", many, "--format", "CSV", "--data", up.data)
+    assert answer.stdout.count("\n") == 1_500_000
+    assert (up.data / "sql.key").stat().st_mode & 0o777 == 0o600
+    for stranger in ((), ("-H", "X-Heliograph-Owner:"), ("-H", "X-Heliograph-Owner: 00")):
+        status, body = curl(up.sql, *stranger, "-d", many)
+        assert status == 500
+        assert "Limit for result exceeded" in body
+
+
 def test_parquet_of_a_stopped_line(lines: Lines) -> None:
     other = lines.up()
     other.open()
