@@ -72,9 +72,14 @@ class Journal:
         draft = self._root / f".{self.id}"
         draft.mkdir(parents=True, exist_ok=True)
         lock = os.open(draft / directory.LOCK, os.O_RDWR | os.O_CREAT, 0o640)
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        draft.rename(self.path)
-        sync_directory(self._root)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            directory.write_position(draft, 1)
+            draft.rename(self.path)
+            sync_directory(self._root)
+        except OSError:
+            os.close(lock)
+            raise
         return lock
 
     def append(self, bodies: Sequence[bytes]) -> bool:
@@ -128,9 +133,10 @@ class Journal:
 
     def _roll(self, first_seq: int) -> None:
         path = self.path / directory.segment_name(first_seq)
-        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_EXCL, 0o640)
+        # Only a probe can have made it before, for the seqs of events are never given again.
+        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o640)
         self._leave()
-        self._fd, self._size, self._opened_at = fd, 0, self._clock()
+        self._fd, self._size, self._opened_at = fd, os.fstat(fd).st_size, self._clock()
 
     def _leave(self) -> None:
         if self._fd >= 0:
@@ -190,10 +196,13 @@ class Journal:
         self._closed = True
         if self._lock < 0:
             return
+        lost = any(self.lost.values())
+        if lost:  # so that an audit sees how far the seqs went
+            self._write(frame.encode(self.next_seq, 0, b""), self.next_seq)
         self._leave()
         with contextlib.suppress(OSError):
             self.sync()
-        if not self.written:
+        if not self.written and not lost:
             directory.remove(self.path)
         os.close(self._lock)
         self._lock = -1

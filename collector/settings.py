@@ -81,8 +81,11 @@ class CollectorSettings(KafkaSettings, frozen=True, kw_only=True):
             raise ValueError(f"trusted_proxies: {error}") from None
         if self.public_url:
             _check_url(self.public_url)
-        if self.journal_max_bytes < 4 * self.journal_segment_bytes:
-            raise ValueError("journal_max_bytes must be at least 4 times journal_segment_bytes")
+        if self.journal_max_bytes < (2 * self.workers + 2) * self.journal_segment_bytes:
+            raise ValueError(
+                "journal_max_bytes must hold two segments of journal_segment_bytes a worker, "
+                "and two more"
+            )
 
     @property
     def journal(self) -> Path:

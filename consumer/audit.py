@@ -60,8 +60,9 @@ FROM
 WHERE seq > before + 1 ORDER BY seq
 """
 _OLD: Final = """
-SELECT first_seq, last_seq FROM {database}.taken
-WHERE journal = '{journal}' AND first_ts < now() - toIntervalDay({days})
+SELECT first_seq, last_seq, last_ts < now() - toIntervalDay({days}) AS old, expired
+FROM {database}.taken
+WHERE journal = '{journal}' AND (old OR expired > 0)
 """
 
 Gap = tuple[int, int]
@@ -105,12 +106,17 @@ def audit(
         count, unique, last = stored.get(name, (0, 0, 0))
         buried, last_buried = dead.get(name, (0, 0))
         covered, last_taken = taken.get(name, (0, 0))
-        position, runs = at_hand.get(name, (1, []))
-        end = max(last, last_buried, last_taken, runs[-1][1] if runs else 0)
+        position, (runs, next_seq) = at_hand.get(name, (1, ([], 1)))
+        end = max(last, last_buried, last_taken, next_seq - 1)
         gaps = _gaps(client, database, name, end) if unique < end else []
         waiting, gaps = _split(gaps, [(max(a, position), b) for a, b in runs if b >= position])
-        old = rows(client, _OLD.format(database=database, journal=name, days=retention_days))
-        expired, gaps = _split(gaps, [(a, b) for a, b in old] if retention_days and gaps else [])
+        expired = 0
+        if retention_days and gaps:
+            old = rows(client, _OLD.format(database=database, journal=name, days=retention_days))
+            for first, until, whole, count in old:
+                size, rest = _split(gaps, [(first, until)])
+                if whole or size <= count:
+                    expired, gaps = expired + size, rest
         found.append(
             JournalAudit(
                 journal=name,
@@ -136,8 +142,8 @@ def _journals(root: Path | None) -> list[Path]:
     return journals(root) if root else []
 
 
-def _on_disk(journal: Path) -> list[Gap]:
-    """The runs of seqs in whole frames of a journal at hand."""
+def _on_disk(journal: Path) -> tuple[list[Gap], int]:
+    """The runs of seqs in whole frames of a journal at hand, and the seq after all it has used."""
     runs: list[Gap] = []
     reader = Reader(journal, 1)
     while frames := reader.read(16 << 20):
@@ -146,7 +152,7 @@ def _on_disk(journal: Path) -> list[Gap]:
                 runs[-1] = (runs[-1][0], frame.next_seq - 1)
             else:
                 runs.append((frame.first_seq, frame.next_seq - 1))
-    return runs
+    return runs, reader.next_seq
 
 
 def _size(gaps: list[Gap]) -> int:

@@ -23,6 +23,10 @@ class Block:
     data: bytes
 
 
+#: The look for what is there names each journal; the batch closes before that is too long.
+MAX_JOURNALS = 500
+
+
 @dataclass(slots=True)
 class Batch:
     """Blocks of one partition that go to the store together."""
@@ -34,19 +38,25 @@ class Batch:
     rows: int = 0
     size: int = 0
     opened_at: float = 0.0
+    journals: set[str] = field(default_factory=set)
 
     def add(self, block: Block, now: float) -> None:
         """Append a block; `now` is monotonic seconds."""
         if not self.blocks:
             self.opened_at = now
         self.blocks.append(block)
+        self.journals.add(block.journal)
         self.rows += block.events or block.data.count(b"\n")
         self.size += len(block.data)
 
     @property
     def full(self) -> bool:
-        """Whether it has reached its limit in rows or bytes."""
-        return self.rows >= self.max_rows or self.size >= self.max_bytes
+        """Whether it has reached a limit: in rows, bytes or journals."""
+        return (
+            self.rows >= self.max_rows
+            or self.size >= self.max_bytes
+            or len(self.journals) >= MAX_JOURNALS
+        )
 
     def due(self, now: float) -> bool:
         """Whether it should be written now."""

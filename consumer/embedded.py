@@ -80,9 +80,8 @@ def _loop(client: Client, settings: ConsumerSettings, metrics: Metrics) -> Loop:
         retention_days=settings.retention_days,
     )
     new_batch = partial(Batch, settings.batch_rows, settings.batch_bytes, settings.batch_seconds)
-    return Loop(
-        JournalSource(journal_root(settings.data), damaged), open_writer, new_batch, metrics
-    )
+    source = JournalSource(journal_root(settings.data), damaged, metrics.source_in_trouble)
+    return Loop(source, open_writer, new_batch, metrics)
 
 
 @contextmanager

@@ -1,11 +1,13 @@
 """The journals of this machine as a source: one partition, one reader a journal."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
+import logging
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
 from consumer.batch import Block, Partition
+from consumer.errors import Fenced
 from consumer.source import OnRelease
 from schemas.journal import reship
 from schemas.journal.directory import journals, read_position, write_position
@@ -16,19 +18,24 @@ PARTITION: Final[Partition] = ("", 0)
 _TURN: Final = 4 << 20
 _ROUND: Final = 32 << 20
 _IDLE: Final = 0.05
+_PAUSE: Final = 1.0
+_log: Final = logging.getLogger(__name__)
 
 
 class JournalSource:
     """Reads all journals under a root. The positions beside them are its commits.
 
     The root belongs to one process at a time (the store's lock sees to it), so a partition once
-    given is never taken away, and `confirm` has nothing to ask.
+    given is never taken away, and `confirm` has nothing to ask. `report` is told what keeps the
+    disk from being read or written, or "" when nothing does.
     """
 
     finite = True
 
-    def __init__(self, root: Path, on_damage: OnDamage) -> None:
+    def __init__(self, root: Path, on_damage: OnDamage, report: Callable[[str], None]) -> None:
         self._root = root
+        self._report = report
+        self._unreadable: set[str] = set()
         self._on_damage = on_damage
         self._readers: dict[str, Reader] = {}
 
@@ -37,7 +44,10 @@ class JournalSource:
 
     async def poll(self, timeout: float) -> Mapping[Partition, Sequence[Block]]:
         """See `Source`."""
-        blocks = await asyncio.to_thread(self._read)
+        try:
+            blocks = await asyncio.to_thread(self._read)
+        except OSError as error:
+            raise await self._trouble(error) from error
         if blocks:
             return {PARTITION: blocks}
         await asyncio.sleep(min(timeout, _IDLE))
@@ -45,10 +55,14 @@ class JournalSource:
 
     def _read(self) -> list[Block]:
         if reship.obey(self._root):
-            self._readers.clear()
-        for path in journals(self._root):
-            if path.name not in self._readers:
-                self._readers[path.name] = Reader(path, read_position(path), self._on_damage)
+            # What is gathered would commit the positions from before.
+            raise Fenced("shipping again, as requested")
+        there = {path.name: path for path in journals(self._root)}
+        for gone in self._readers.keys() - there.keys():
+            del self._readers[gone]
+        for name, path in there.items():
+            if name not in self._readers:
+                self._readers[name] = Reader(path, read_position(path), self._on_damage)
         blocks: list[Block] = []
         size = 0
         for name, reader in list(self._readers.items()):
@@ -63,10 +77,14 @@ class JournalSource:
 
     def _blocks(self, reader: Reader) -> list[Block]:
         name = reader.journal.name
-        return [
-            Block("", 0, frame.first_seq, name, frame.first_seq, frame.events, frame.block)
-            for frame in reader.read(_TURN)
-        ]
+        try:
+            frames = reader.read(_TURN)
+        except PermissionError as error:  # of one journal: it must not hold up the others
+            if name not in self._unreadable:
+                self._unreadable.add(name)
+                _log.error("journal %s: %s", name, error)
+            return []
+        return [Block("", 0, f.first_seq, name, f.first_seq, f.events, f.block) for f in frames]
 
     async def confirm(self, partition: Partition) -> None:
         """Always ours."""
@@ -74,8 +92,18 @@ class JournalSource:
     async def commit(self, partition: Partition, blocks: Sequence[Block]) -> None:
         """See `Source`."""
         ends = {block.journal: block.first_seq + block.events for block in blocks}
-        for journal, next_seq in ends.items():
-            write_position(self._root / journal, next_seq)
+        try:
+            for journal, next_seq in ends.items():
+                write_position(self._root / journal, next_seq)
+        except OSError as error:
+            raise await self._trouble(error) from error
+        self._report("")
+
+    async def _trouble(self, error: OSError) -> Fenced:
+        """Say it and wait a moment; what was gathered is read again, which is harmless."""
+        self._report(str(error))
+        await asyncio.sleep(_PAUSE)
+        return Fenced(str(error))
 
     async def rejoin(self) -> None:
         """See `Source`."""

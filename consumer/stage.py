@@ -19,13 +19,15 @@ from consumer.batch import Partition
 from consumer.errors import StoreTrouble
 from consumer.store import execute, reactions, rows
 
-#: Numbers are decimals because ClickHouse lets integers overflow silently while parsing.
+#: Numbers are decimals because ClickHouse lets integers overflow silently while parsing, with
+#: a fraction so that one is seen instead of cut off.
 _COLUMNS: Final = """
-    journal String, seq Decimal(18, 0), ts Decimal(18, 0), kind String, campaign String,
-    send String, recipient String, message_id String, sent_at Decimal(18, 0), link String,
+    journal String, seq Decimal(18, 2), ts Decimal(18, 2), kind String, campaign String,
+    send String, recipient String, message_id String, sent_at Decimal(18, 2), link String,
     method String, address String, user_agent String, accept_language String, referer String,
     prefetch String, key_id String,
     CONSTRAINT identity CHECK match(journal, '^[0-9a-f]{28}$') AND seq > 0,
+    CONSTRAINT whole CHECK floor(seq) = seq AND floor(ts) = ts AND floor(sent_at) = sent_at,
     CONSTRAINT ts CHECK ts BETWEEN 946684800000 AND 4102444800000,
     CONSTRAINT sent_at CHECK sent_at BETWEEN 0 AND 4294967295,
     CONSTRAINT kind CHECK kind IN ('sent', 'open', 'click', 'cancelled'),
@@ -47,7 +49,8 @@ SELECT
     (SELECT count() FROM system.dropped_tables
      WHERE database = '{database}' AND startsWith(table, '{prefix}'))
   + (SELECT count() FROM system.processes
-     WHERE query_kind = 'Insert' AND query LIKE '%{prefix}%' AND query NOT LIKE '%{own}%')
+     WHERE query_kind = 'Insert' AND position(query, '{prefix}') > 0
+       AND position(query, '{own}') = 0)
 """
 #: How long a fence waits for what still runs before it is tried again, in seconds.
 _FENCE_SECONDS: Final = 20.0

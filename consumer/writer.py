@@ -29,12 +29,16 @@ SELECT
     recipient, message_id, toDateTime(toUInt32(sent_at), 'UTC'), link, method, address, user_agent,
     accept_language, referer, prefetch, key_id
 FROM {stage}
-WHERE {young} AND {absent}
+WHERE {young} AND {here} AND {absent}
 LIMIT 1 BY journal, seq
 """
 _ABSENT: Final = (
     "(journal, toUInt64(seq)) NOT IN (SELECT journal, seq FROM {all_events} WHERE {ranges})"
 )
+#: Runs of seqs that one statement looks for, and how wide a run may be: a batch that holds old
+#: events shipped again beside new ones must not make the look go over all between them.
+_RUNS: Final = 600
+_WIDTH: Final = 1_000_000
 #: One block, one part: rows and counts appear together.
 _ONE_BLOCK: Final = {
     "async_insert": 0,
@@ -47,7 +51,10 @@ _ONE_BLOCK: Final = {
 
 
 class Range(NamedTuple):
-    """What a batch holds of one journal; times in Unix milliseconds."""
+    """A run of seqs of one journal in a batch; times in Unix milliseconds.
+
+    `expired` of its events are older than the retention.
+    """
 
     journal: str
     first_seq: int
@@ -55,6 +62,12 @@ class Range(NamedTuple):
     events: int
     first_ts: int
     last_ts: int
+    expired: int
+
+    @property
+    def sql(self) -> str:
+        """The condition of being in this run."""
+        return f"(journal = '{self.journal}' AND seq BETWEEN {self.first_seq} AND {self.last_seq})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,31 +136,31 @@ class Writer:
         found = rows(
             self._client,
             "SELECT journal, toUInt64(min(seq)), toUInt64(max(seq)), count(), "
-            "toInt64(min(ts)), toInt64(max(ts)) "
-            f"FROM {self.stage.table} GROUP BY journal ORDER BY journal",
+            f"toInt64(min(ts)), toInt64(max(ts)), countIf(NOT ({self._young()})) "
+            f"FROM {self.stage.table} GROUP BY journal, intDiv(toUInt64(seq), {_WIDTH}) "
+            "ORDER BY journal, min(seq)",
         )
         return [Range(*row) for row in found]
 
     def _insert(self, ranges: list[Range]) -> None:
+        for at in range(0, len(ranges), _RUNS):
+            runs = " OR ".join(found.sql for found in ranges[at : at + _RUNS])
+            self._insert_runs(runs, "1" if len(ranges) <= _RUNS else f"({runs})")
+        if self._staged() != sum(found.events for found in ranges):
+            raise StoreTrouble("the staging table lost what was loaded")
+        self._write_ledger(ranges)
+
+    def _insert_runs(self, runs: str, here: str) -> None:
+        """Insert what is absent of some runs; `here` is their condition on the stage."""
         young = self._young()
-        absent = _ABSENT.format(
-            all_events=self._all_events,
-            ranges=" OR ".join(
-                f"(journal = '{r.journal}' AND seq BETWEEN {r.first_seq} AND {r.last_seq})"
-                for r in ranges
-            ),
-        )
+        absent = _ABSENT.format(all_events=self._all_events, ranges=runs)
         insert = _INSERT.format(
-            events=self._events, stage=self.stage.table, young=young, absent=absent
+            events=self._events, stage=self.stage.table, young=young, here=here, absent=absent
         )
         execute(self._client, insert, **_ONE_BLOCK)
-        missing = rows(
-            self._client,
-            f"SELECT countIf({young} AND {absent}), count() FROM {self.stage.table}",
-        )[0]
-        if missing[0] or missing[1] != sum(found.events for found in ranges):
-            raise StoreTrouble(f"{missing[0]} events are not in the store after their insert")
-        self._write_ledger(ranges)
+        look = f"SELECT count() FROM {self.stage.table} WHERE {young} AND {here} AND {absent}"
+        if missing := rows(self._client, look)[0][0]:
+            raise StoreTrouble(f"{missing} events are not in the store after their insert")
 
     def _young(self) -> str:
         """Rows that the retention would delete at once are not inserted: they have expired."""
@@ -161,7 +174,7 @@ class Writer:
         values = ", ".join(
             f"('{r.journal}', {r.first_seq}, {r.last_seq}, {r.events}, "
             f"fromUnixTimestamp64Milli({r.first_ts}, 'UTC'), "
-            f"fromUnixTimestamp64Milli({r.last_ts}, 'UTC'), {now})"
+            f"fromUnixTimestamp64Milli({r.last_ts}, 'UTC'), {r.expired}, {now})"
             for r in ranges
         )
         execute(self._client, f"INSERT INTO {self._taken} VALUES {values}", async_insert=0)

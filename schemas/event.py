@@ -103,7 +103,7 @@ class Line(msgspec.Struct, forbid_unknown_fields=True):
     """A whole line, as it may come from anywhere: what `flaw` holds it against."""
 
     journal: Annotated[str, Meta(pattern="^[0-9a-f]{28}$")]
-    seq: Annotated[int, Meta(ge=1, lt=10**18)]
+    seq: Annotated[int, Meta(ge=1, lt=10**15)]
     ts: Annotated[int, Meta(ge=946_684_800_000, le=4_102_444_800_000)]
     kind: Kind
     campaign: Annotated[str, Meta(min_length=1)]

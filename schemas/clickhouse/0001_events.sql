@@ -59,6 +59,7 @@ CREATE TABLE IF NOT EXISTS {database}.taken{local}{on_cluster}
     events UInt64,
     first_ts DateTime64(3, 'UTC'),
     last_ts DateTime64(3, 'UTC'),
+    expired UInt64, -- of the events: older than the retention when they came
     at DateTime('UTC')
 )
 ENGINE = {replicated}ReplacingMergeTree(at)

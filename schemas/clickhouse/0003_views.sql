@@ -7,12 +7,12 @@ SELECT
     campaign,
     send,
     recipient,
-    argMax(message_id, (ts, journal, seq)) AS message_id,
+    argMaxIf(message_id, (ts, journal, seq), message_id != '') AS message_id,
     argMax(e.sent_at, (ts, journal, seq)) AS sent_at
 FROM {database}.events AS e
 WHERE kind IN ('sent', 'cancelled')
 GROUP BY campaign, send, recipient
-HAVING argMax(kind, (ts, journal, seq)) = 'sent';
+HAVING argMax(kind, (ts, kind = 'cancelled', journal, seq)) = 'sent';
 
 -- What each recipient of a campaign did. `sends` is 0 where no send is recorded.
 CREATE OR REPLACE VIEW {database}.readers{on_cluster} AS

@@ -1,13 +1,12 @@
 """Journals on disk: their names, which of them are sealed, their positions, and when they go."""
 
 import fcntl
-import itertools
 import os
 import zlib
 from pathlib import Path
 from typing import Final
 
-from schemas.journal.frame import MAX_BLOCK, last_frame
+from schemas.journal.frame import MAX_BLOCK, frames_backwards
 
 LOCK: Final = "lock"
 POSITION: Final = "position"
@@ -78,14 +77,19 @@ def read_position(journal: Path) -> int:
 
 
 def write_position(journal: Path, next_seq: int) -> None:
-    """Replace the position as a whole. A journal that is gone needs none."""
-    number = b"%d" % next_seq
-    draft = journal / f".{POSITION}"
+    """Write the position over the last one; raises OSError. A journal that is gone needs none.
+
+    In place and always as long, so that it can be written on a disk that is full.
+    """
+    number = b"%020d" % next_seq
     try:
-        draft.write_bytes(b"%b %08x\n" % (number, zlib.crc32(number)))
-        draft.replace(journal / POSITION)
+        descriptor = os.open(journal / POSITION, os.O_WRONLY | os.O_CREAT, 0o640)
     except FileNotFoundError:
         return
+    try:
+        os.pwrite(descriptor, b"%b %08x\n" % (number, zlib.crc32(number)), 0)
+    finally:
+        os.close(descriptor)
 
 
 def used_bytes(root: Path) -> int:
@@ -120,14 +124,27 @@ def _shipped(journal: Path, sealed: bool, before: float) -> list[Path]:
     """Old segments wholly behind the position. Of a live journal the last one always stays."""
     position = read_position(journal)
     files = segments(journal)
+    following = [first for first, _ in files[1:]]
     gone = [
         path
-        for (_, path), (following, _) in itertools.pairwise(files)
-        if following <= position and _older(path, before)
+        for (_, path), after in zip(files, following, strict=False)
+        if _older(path, before) and (after <= position or _is_behind(position, path))
     ]
-    if files and sealed and _older(files[-1][1], before) and _end_of(files[-1][1]) <= position:
+    if files and sealed and _older(files[-1][1], before) and _is_behind(position, files[-1][1]):
         gone.append(files[-1][1])
     return gone
+
+
+def _is_behind(position: int, segment: Path) -> bool:
+    """Whether all events of a segment are shipped. One without a frame must have been set aside."""
+    end = _end_of(segment)
+    return end <= position if end is not None else quarantined(segment, 0).exists()
+
+
+def quarantined(segment: Path, at: int) -> Path:
+    """Where the bytes from `at` on are kept that a reader found to be no frame."""
+    folder = segment.parent.parent.parent / QUARANTINE
+    return folder / f"{segment.parent.name}-{segment.stem}-{at}.bin"
 
 
 def make_room(root: Path, now: float, keep_seconds: float, max_bytes: int) -> int:
@@ -140,20 +157,26 @@ def make_room(root: Path, now: float, keep_seconds: float, max_bytes: int) -> in
 
 
 def end_seq(journal: Path) -> int:
-    """The seq after the last whole frame on disk; 1 if there is none."""
+    """The seq after the last event on disk; 1 if there is none."""
     ends = (_end_of(path) for _, path in reversed(segments(journal)))
     return next((end for end in ends if end), 1)
 
 
-def _end_of(segment: Path) -> int:
-    """The seq after a segment's last whole frame, found in its tail; 0 if there is none."""
+def _end_of(segment: Path) -> int | None:
+    """The seq after a segment's last event: 0 without an event, None without any whole frame."""
     try:
+        size = segment.stat().st_size
         with segment.open("rb") as file:
-            file.seek(max(0, segment.stat().st_size - 2 * MAX_BLOCK))
-            frame = last_frame(file.read())
+            found = None
+            for start in (size - 2 * MAX_BLOCK, 0):  # the tail nearly always has it
+                file.seek(max(0, start))
+                for frame in frames_backwards(file.read()):
+                    if frame.events:
+                        return frame.next_seq
+                    found = 0
     except FileNotFoundError:
-        return 0
-    return frame.next_seq if frame else 0
+        return None
+    return found
 
 
 def _older(path: Path, before: float) -> bool:

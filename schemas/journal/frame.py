@@ -89,12 +89,11 @@ def _next_frame(data: bytes, broken: int) -> int | None:
     return None
 
 
-def last_frame(data: bytes) -> Frame | None:
-    """The last whole frame of data that may begin in the middle of one."""
+def frames_backwards(data: bytes) -> Iterator[Frame]:
+    """The whole frames of data that may begin in the middle of one, the last first."""
     at = data.rfind(MAGIC)
     while at >= 0:
         frame = decode(data, at)
         if frame is not None:
-            return frame
+            yield frame
         at = data.rfind(MAGIC, 0, at)
-    return None

@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 from typing import Final, Protocol
 
-from schemas.journal.directory import QUARANTINE, is_sealed, segments
+from schemas.journal.directory import is_sealed, quarantined, segments
 from schemas.journal.frame import HEAD_BYTES, MAX_BLOCK, Damage, Frame, scan
 
 #: What is read of a segment at a time; more than the longest frame, so that one always fits.
@@ -85,9 +85,10 @@ class Reader:
                 taken = item.start + len(item.data)
                 continue
             taken = item.end
-            if item.events and item.next_seq > self.next_seq:
-                frames.append(item)
+            if item.next_seq > self.next_seq:
                 self.next_seq = item.next_seq
+                if item.events:
+                    frames.append(item)
         if not taken and not at_end:
             taken = self._skip_hopeless(data)
         self._at += taken
@@ -109,8 +110,7 @@ class Reader:
     def _set_aside(self, damage: Damage) -> None:
         if self._on_damage is None:
             return
-        folder = self.journal.parent.parent / QUARANTINE
-        folder.mkdir(exist_ok=True)
-        kept = folder / f"{self.journal.name}-{self._path.stem}-{self._at + damage.start}.bin"
+        kept = quarantined(self._path, self._at + damage.start)
+        kept.parent.mkdir(exist_ok=True)
         kept.write_bytes(damage.data)
         self._on_damage(self.journal, len(damage.data), kept)

@@ -21,8 +21,15 @@ def obey(root: Path) -> bool:
     except (FileNotFoundError, ValueError):
         return False
     for journal in journals(root):
-        again = [seq for seq, path in segments(journal) if path.stat().st_mtime >= since]
+        again = [seq for seq, path in segments(journal) if _written(path) >= since]
         if again and min(again) < read_position(journal):
             write_position(journal, min(again))
     (root / REQUEST).unlink()
     return True
+
+
+def _written(segment: Path) -> float:
+    try:
+        return segment.stat().st_mtime
+    except FileNotFoundError:  # it has just expired
+        return -1.0

@@ -1,6 +1,8 @@
 """What every source promises, held against the journals of this machine and a real Kafka."""
 
 import asyncio
+import errno
+import os
 import time
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from pathlib import Path
@@ -41,6 +43,7 @@ class JournalKit:
         self.root = root
         self.writers = [Journal(root, new_journal(), time.time) for _ in range(2)]
         self.damaged = 0
+        self.trouble: list[str] = []
 
     async def append(self, events: int, journal: int = 0) -> Place:
         writer = self.writers[journal]
@@ -52,7 +55,7 @@ class JournalKit:
         def damaged(journal: Path, size: int, kept: Path) -> None:
             self.damaged += size
 
-        source = JournalSource(self.root, damaged)
+        source = JournalSource(self.root, damaged, self.trouble.append)
         await source.start(nothing)
         return source
 
@@ -242,7 +245,30 @@ async def test_a_request_to_ship_again_is_obeyed(journal_kit: JournalKit) -> Non
     source = await journal_kit.open()
     await commit(source, await take(source, 3))
     reship.request(journal_kit.root, 0)
+    with pytest.raises(Fenced):  # what was gathered before must not commit the old positions
+        await source.poll(0.1)
+    await source.rejoin()
     assert places(await take(source, 3)) == sent
+
+
+async def test_a_disk_that_fails_is_reported_and_outlived(
+    journal_kit: JournalKit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await journal_kit.append(2)
+    source = await journal_kit.open()
+    blocks = await take(source, 1)
+    with monkeypatch.context() as patch:
+        patch.setattr("os.pwrite", _no_space)
+        with pytest.raises(Fenced):
+            await commit(source, blocks)
+    assert "No space" in journal_kit.trouble[-1]
+    await source.rejoin()
+    await commit(source, await take(source, 1))
+    assert journal_kit.trouble[-1] == ""
+
+
+def _no_space(*_: object) -> int:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 async def test_foreign_records_come_as_lines_without_a_name(kafka_kit: KafkaKit) -> None:

@@ -58,6 +58,17 @@ def test_what_has_expired_is_not_missing(client: Client) -> None:
     assert (found.expired, found.missing, found.gaps) == (2, 1, ((9, 9),))
 
 
+def test_a_young_row_deleted_beside_an_old_one_is_missing(client: Client) -> None:
+    old = (NOW - 4000 * 86400) * 1000
+    made = writer(client, retention_days=3000)
+    made.write(batch(block([body(ts=old), body(), body(), body()])))
+    (found,) = audit(client, "heliograph", retention_days=3000)
+    assert (found.expired, found.missing) == (1, 0)
+    execute(client, "ALTER TABLE heliograph.events DELETE WHERE seq = 3", mutations_sync=2)
+    (found,) = audit(client, "heliograph", retention_days=3000)
+    assert not found.sound
+
+
 def test_against_the_journals_at_hand(client: Client, tmp_path: Path) -> None:
     root = tmp_path / "journal"
     root.mkdir()

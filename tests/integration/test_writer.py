@@ -7,6 +7,7 @@ from clickhouse_connect.driver.client import Client
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from consumer.batch import Batch
 from consumer.errors import Poison, StoreTrouble
 from consumer.store import TableGone, execute, rows
 from schemas import event
@@ -119,6 +120,7 @@ POISON = {
     "number for text": block([body(recipient="x")], 2).data.replace(b'"x"', b"12"),
     "object for text": block([body(recipient="x")], 2).data.replace(b'"x"', b'{"a":1}'),
     "repeated field": block([body()], 2).data.replace(b'"seq":2', b'"seq":2,"seq":2'),
+    "seq with a fraction": block([body()], 2).data.replace(b'"seq":2', b'"seq":1.7'),
     "cut short": block([body()], 2).data[:40] + b"\n",
     "2 MiB": b'{"a":"' + b"x" * (2 << 20) + b'"}\n',
 }
@@ -209,3 +211,26 @@ def test_the_two_definitions_of_a_line_agree(client: Client) -> None:
         "ORDER BY position",
     )
     assert tuple(name for (name,) in columns) == event.Line.__struct_fields__
+
+
+def test_a_batch_of_very_many_journals(client: Client) -> None:
+    blocks = [block([body()], 1, f"{n:028x}") for n in range(1500)]
+    made = writer(client)
+    assert made.write(batch(*blocks)).events == 1500
+    made.write(batch(*blocks))
+    assert len(identities(client)) == 1500
+
+
+def test_a_batch_closes_before_its_journals_are_too_many() -> None:
+    found = Batch(1_000_000, 1 << 28, 1.0)
+    for n in range(500):
+        assert not found.full
+        found.add(block([body()], 1, f"{n:028x}"), 0.0)
+    assert found.full
+
+
+def test_old_events_beside_new_ones_are_looked_for_apart(client: Client) -> None:
+    made = writer(client)
+    made.write(batch(block([body()] * 3, 1), block([body()] * 3, 70_000_001)))
+    ledger = rows(client, "SELECT first_seq, last_seq FROM heliograph.taken ORDER BY first_seq")
+    assert ledger == [(1, 3), (70_000_001, 70_000_003)]

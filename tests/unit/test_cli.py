@@ -65,7 +65,19 @@ def test_the_command_lists_its_commands(capsys: Capture) -> None:
         (["collect", "--kafka", "a:1", "--data", "{tmp}/d"], 2, "no key file at"),
         (["consume"], 2, "name both"),
         (["migrate"], 2, "name ClickHouse"),
-        (["migrate", "--clickhouse", "x"], 1, "no http(s) URL"),
+        (["migrate", "--clickhouse", "x"], 2, "is no http or https URL"),
+        (["migrate", "--clickhouse", "http://127.0.0.1:1"], 1, "127.0.0.1:1 does not answer"),
+        (["audit", "--clickhouse", "http://127.0.0.1:1"], 1, "127.0.0.1:1 does not answer"),
+        (["report", "--limit", "0"], 2, "--limit 0 is less than 1"),
+        (["report", "--by", "day"], 2, "--by is for `report timeline`"),
+        (
+            ["sends", "cancel", "--campaign", "c", "--remote", "http://127.0.0.1:1"],
+            2,
+            "name a FILE of recipients, or the store that knows the sends: --clickhouse",
+        ),
+        (["up", "--data", __file__], 2, "test_cli.py is not a directory"),
+        (["report", "--data", __file__], 2, "test_cli.py is not a directory"),
+        (["up", "--journal-sync", "often"], 2, "not one of interval, always, never"),
         (["reship", "--data", "{tmp}"], 2, "there is no journal"),
         (["watch", "--data", "{tmp}"], 2, "nothing is in"),
     ],
@@ -77,6 +89,26 @@ def test_a_mistake_is_one_line(
     errors = capfd.readouterr().err
     assert message in errors
     assert errors.count("\n") == 1, errors
+
+
+def test_the_path_of_an_error_is_named_without_its_number(tmp_path: Path, capfd: Capture) -> None:
+    (tmp_path / "format").mkdir()
+    assert heliograph("key", "list", "--data", tmp_path) == 1
+    assert capfd.readouterr().err == f"heliograph: {tmp_path}/format: Is a directory\n"
+
+
+def test_only_a_health_port_nobody_named_may_be_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[object] = []
+    monkeypatch.setattr(
+        "heliograph.up.run", lambda *_, any_health_port: told.append(any_health_port)
+    )
+    heliograph("up", "--data", tmp_path)
+    heliograph("up", "--data", tmp_path, "--health-port", "8081")
+    monkeypatch.setenv("HELIOGRAPH_HEALTH_PORT", "8081")
+    heliograph("up", "--data", tmp_path)
+    assert told == [True, False, False]
 
 
 def test_starting_imports_nothing_heavy() -> None:

@@ -119,6 +119,37 @@ def test_another_ring_is_refused_once_there_is_a_journal(tmp_path: Path, capfd: 
     assert key(one, "import", copy) == 0, "the right one is restored"
 
 
+def test_no_new_key_takes_the_place_of_a_lost_one(tmp_path: Path, capfd: Capture) -> None:
+    data, copy = tmp_path / "data", tmp_path / "copy.json"
+    key(data, "new")
+    key(data, "export", copy)
+    ring = keyring.load(copy).ring_id
+    (tmp_path / "r.csv").write_text("id\n1\n")
+    assert heliograph("mint", tmp_path / "r.csv", "--campaign", "c", "--data", data) == 0
+    (data / "keys.json").unlink()
+    (data / "api.key").unlink()
+    for argv in (["key", "new"], ["up", "--port", "0"]):
+        capfd.readouterr()
+        assert heliograph(*argv, "--data", data) == 2
+        assert (f"the key file of ring {ring} is missing: restore it with `heliograph key import "
+                "BACKUP`") in capfd.readouterr().err  # fmt: skip
+        assert not (data / "keys.json").exists()
+        assert not (data / "api.key").exists()
+    assert key(data, "import", copy) == 0
+    assert key(data, "new") == 0
+
+
+def test_an_export_makes_no_directory(tmp_path: Path, capfd: Capture) -> None:
+    data = tmp_path / "data"
+    key(data, "new")
+    capfd.readouterr()
+    for name, message in (("no/copy.json", "there is no directory"), ("data", "is a directory"),
+                          ("no/", "is a directory")):  # fmt: skip
+        assert key(data, "export", f"{tmp_path}/{name}") == 2
+        assert message in capfd.readouterr().err
+    assert list(tmp_path.iterdir()) == [data]
+
+
 def test_junk_is_not_imported(tmp_path: Path, capfd: Capture) -> None:
     (tmp_path / "junk").write_text("{}")
     assert key(tmp_path / "data", "import", tmp_path / "junk") == 2

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from collector.journal import Journal
 from schemas.journal import directory, reship
+from schemas.journal.reader import Reader
 
 NOW = time.time()
 BODY = b'{"n":"' + b"x" * 400 + b'"}'
@@ -91,3 +92,43 @@ def test_shipping_again_moves_back_only(tmp_path: Path) -> None:
     assert reship.obey(tmp_path)
     assert (directory.read_position(old), directory.read_position(young)) == (1, 1)
     assert not reship.obey(tmp_path)
+
+
+def test_a_zeroed_tail_does_not_make_unread_events_look_shipped(tmp_path: Path) -> None:
+    path = journal(tmp_path, 1, 2)
+    ((_, segment),) = directory.segments(path)
+    with segment.open("ab") as file:
+        file.write(bytes(1_200_000))
+    os.utime(segment, (NOW - 1e6, NOW - 1e6))
+    assert directory.expire(tmp_path, NOW, 10.0) == 0
+    directory.write_position(path, 3)
+    assert directory.expire(tmp_path, NOW, 10.0) == 1
+
+
+def test_a_segment_without_a_frame_goes_only_once_it_is_set_aside(tmp_path: Path) -> None:
+    root = tmp_path / "journal"
+    root.mkdir()
+    path = journal(root, 1, 2)
+    ((_, segment),) = directory.segments(path)
+    segment.write_bytes(bytes(100))
+    os.utime(segment, (NOW - 1e6, NOW - 1e6))
+    assert directory.expire(root, NOW, 10.0) == 0
+    Reader(path, 1, lambda *_: None).read(1 << 20)
+    assert directory.expire(root, NOW, 10.0) == 1
+
+
+@pytest.mark.parametrize("rolled", [False, True])
+def test_a_probe_behind_lost_events_holds_no_segment_back(tmp_path: Path, rolled: bool) -> None:
+    made = Journal(tmp_path, directory.journal_id(1, bytes(8)), lambda: NOW, max_bytes=2000)
+    assert made.append([BODY] * 2)
+    assert not made.append([BODY] * 50)
+    made._max_bytes = 1 << 20
+    if rolled:
+        made._leave()
+    made.maintain()
+    made.close()
+    for _, segment in directory.segments(made.path):
+        os.utime(segment, (NOW - 1e6, NOW - 1e6))
+    directory.write_position(made.path, 3)
+    assert directory.end_seq(made.path) == 3
+    assert directory.expire(tmp_path, NOW, 10.0) == 1 + rolled

@@ -80,10 +80,10 @@ def test_a_frame_in_a_frame_is_content(blocks: list[bytes]) -> None:
 def test_the_last_frame_is_found_from_anywhere_before_it(blocks: list[bytes], skip: int) -> None:
     frames = encoded(blocks)
     data = b"".join(frames)
-    found = frame.last_frame(data[min(skip, len(data) - len(frames[-1])) :])
+    found = next(frame.frames_backwards(data[min(skip, len(data) - len(frames[-1])) :]), None)
     assert found
     assert (found.block, found.first_seq) == (blocks[-1], len(blocks))
-    torn = frame.last_frame(data[:-1])
+    torn = next(frame.frames_backwards(data[:-1]), None)
     assert (torn.block if torn else None) == (blocks[-2] if len(blocks) > 1 else None)
 
 

@@ -286,3 +286,27 @@ def test_a_directory_that_may_not_be_written_is_an_error_at_once(
     monkeypatch.setattr(os, "open", fail)
     with pytest.raises(PermissionError):
         make(root, clock)
+
+
+def test_a_probe_s_segment_takes_the_next_event(root: Path, clock: Clock) -> None:
+    """After a loss without a segment, a recovery, and a quiet hour: nothing more may be lost."""
+    journal = make(root, clock, max_bytes=100)
+    assert not journal.append([BODY])
+    journal._max_bytes = 1 << 20
+    journal.maintain()
+    assert journal.trouble is None
+    clock.now += 3601
+    journal.maintain()
+    assert journal.append([BODY] * 20)
+    assert own(root) == list(range(2, 22))
+    journal.close()
+
+
+def test_losses_at_the_end_leave_a_trace(root: Path, clock: Clock) -> None:
+    journal = make(root, clock, max_bytes=100)
+    assert not journal.append([BODY] * 5)
+    journal._max_bytes = 1 << 20
+    journal.close()
+    reader = Reader(journal.path, 1)
+    assert reader.read(1 << 20) == []
+    assert (reader.finished, reader.next_seq) == (True, 6)

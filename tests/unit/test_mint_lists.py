@@ -1,8 +1,12 @@
 """`heliograph mint`: lists in, the same lists with URLs out, and the sends in a journal."""
 
+import contextlib
 import csv
+import fcntl
 import io
 import json
+import os
+import pty
 import signal
 import subprocess
 import sys
@@ -159,7 +163,10 @@ def test_addresses_are_refused_with_advice(data: Path, capfd: Capture) -> None:
         ("id,b", ["--recipient-column", "c"], "no column 'c', but: 'id', 'b'"),
         ("id,b", ["--link", "c"], "no column 'c'"),
         ("id,b", ["--message-id-column", "c"], "no column 'c'"),
-        ("id,id", [], "two columns have the same name"),
+        ("id,id", [], "two columns have the name 'id'"),
+        ("id,b,b", ["--link", "b"], "two columns have the name 'b'"),
+        ("id", ["--sent-at", ""], "--sent-at '' is neither"),
+        ("id", ["--sent-at", "2100-01-01"], "'2100-01-01' is more than 30 days ahead"),
         ("", [], "the first line must name the columns"),
         ('"id', [], "the header is no CSV"),
         ("id", ["--sent-at", "yesterday"], "--sent-at 'yesterday' is neither"),
@@ -174,6 +181,18 @@ def test_what_cannot_be_done_is_said_before_anything_is_written(
     assert (code, out, recorded(data)) == (2, b"", [])
     assert message in errors
     assert "Traceback" not in errors
+
+
+def test_columns_nobody_uses_may_have_any_name(data: Path) -> None:
+    code, out = mint(data, "id,x,x,,\n1,a,b,,\n")
+    assert code == 0
+    assert out.splitlines()[0] == b"id,x,x,,,pixel_url,pixel_html"
+    assert out.splitlines()[1].startswith(b"1,a,b,,,https://")
+
+
+def test_white_space_around_a_key_is_not_part_of_it(data: Path) -> None:
+    assert mint(data, "id\n 1\n1\t\n")[0] == 0
+    assert [event["recipient"] for event in recorded(data)] == ["1", "1"]
 
 
 def test_utf16_is_named(data: Path, capfd: Capture) -> None:
@@ -220,6 +239,33 @@ def test_jsonl_keeps_every_value_as_it_was(data: Path, capfd: Capture) -> None:
     assert [event["recipient"] for event in recorded(data)] == ["7", "ü\0", "8"]
 
 
+def test_lines_before_the_first_object_are_refused_too(data: Path, capfd: Capture) -> None:
+    text = 'nonsense\n"' + "x" * (3 << 20) + '"\n\n{"id": 1}\n{"id": 2\n'
+    code, out = mint(data, text, name="in.jsonl")
+    errors = capfd.readouterr().err
+    assert code == 1
+    assert [json.loads(line)["id"] for line in out.splitlines()] == [1]
+    assert "line 1: no JSON object" in errors
+    assert "line 2: longer than" in errors
+    assert "line 5: no JSON object" in errors
+    assert "1 minted, 3 refused" in errors
+    for nothing in ("", "x\n[]\n"):
+        assert mint(data, nothing, name="in.jsonl") == (2, b"")
+        assert "in.jsonl is a JSON object" in capfd.readouterr().err
+
+
+def test_an_object_may_lack_what_another_one_has(data: Path, capfd: Capture) -> None:
+    text = '{"id": 1}\n{"id": 2, "shop": "https://x.example/", "mid": "m"}\n{"shop": ""}\n'
+    argv = ("--link", "shop", "--message-id-column", "mid")
+    code, out = mint(data, text, *argv, name="in.jsonl")
+    first, second = map(json.loads, out.splitlines())
+    assert code == 1
+    assert first["shop_url"] == ""
+    assert opened(data, second["shop_url"])[0].link == "https://x.example/"
+    assert [event["message_id"] for event in recorded(data)] == ["", "m"]
+    assert "line 3: recipient is empty" in capfd.readouterr().err
+
+
 def test_a_list_that_was_minted_before_gets_new_urls_in_place(data: Path) -> None:
     _, once = mint(data, "id,b\n1,x\n", "--sent-at", "1767225600")
     _, twice = mint(data, once, "--sent-at", "1767225600")
@@ -239,6 +285,79 @@ def test_pipes_and_a_terminal_less_progress(data: Path) -> None:
     assert [row["id"] for row in table(done.stdout)] == ["1", "2"]
     assert b"is this machine" in done.stderr, "the default address is a loopback address"
     assert len(recorded(data)) == 2
+
+
+@pytest.mark.parametrize("rows", [1, 499, 500, 501])
+def test_progress_on_a_terminal(data: Path, rows: int) -> None:
+    source, out = data.parent / "in.csv", data.parent / "out"
+    source.write_text("id\n" + "".join(f"{n}\n" for n in range(rows)))
+    terminal, far_end = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "heliograph.cli", "mint", source, "--campaign", "c", "--data", data,
+         "-o", out],
+        stderr=far_end,
+    )  # fmt: skip
+    os.close(far_end)
+    shown = b""
+    with contextlib.suppress(OSError):  # how Linux says that a terminal has hung up
+        while part := os.read(terminal, 1 << 16):
+            shown += part
+    os.close(terminal)
+    assert process.wait(30) == 0, shown
+    assert b"minting" in shown
+    assert f"{rows} minted".encode() in shown
+    assert len(table(out.read_bytes())) == rows
+
+
+def test_pipes_and_links_as_output_stay_what_they_are(data: Path) -> None:
+    source, pipe, link = (data.parent / name for name in ("in.csv", "pipe", "link"))
+    source.write_text("id\n1\n")
+    base = ("mint", source, "--campaign", "c", "--public-url", URL, "--data", data, "-o")
+    os.mkfifo(pipe)
+    reader = subprocess.Popen(["cat", pipe], stdout=subprocess.PIPE)
+    assert heliograph(*base, pipe) == 0
+    assert len(table(reader.communicate(timeout=30)[0])) == 1
+    assert pipe.is_fifo()
+    terminal, far_end = pty.openpty()  # a device whose name nobody can take
+    assert heliograph(*base, os.ttyname(far_end)) == 0
+    assert b",pixel_url,pixel_html" in os.read(terminal, 1 << 16)
+    os.close(far_end)
+    os.close(terminal)
+    target = data / "target"
+    target.write_text("old")
+    link.symlink_to(target)
+    assert heliograph(*base, link) == 0
+    assert link.is_symlink()
+    assert len(table(target.read_bytes())) == 1
+
+
+def test_where_it_cannot_write_is_said(
+    data: Path, capfd: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, why in (("no/x.csv", "No such file or directory"), ("data", "Is a directory")):
+        out = data.parent / name
+        assert mint(data, "id\n1\n", "-o", out)[0] == 1
+        assert f"heliograph: cannot write {out}: {why}\n" in capfd.readouterr().err
+
+    def no_space(file: int) -> None:
+        if "/.out." in os.readlink(f"/proc/self/fd/{file}"):
+            raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", no_space)
+    assert mint(data, "id\n1\n") == (1, b"")
+    assert f"cannot write {data.parent / 'out'}: No space left" in capfd.readouterr().err
+
+
+def test_what_a_killed_run_left_goes_and_nothing_else(data: Path) -> None:
+    killed, running, foreign = (data.parent / f".out.{end}" for end in ("1", "2", "swp"))
+    for path in (killed, running, foreign):
+        path.write_text("x")
+    with running.open("r+") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        assert mint(data, "id\n1\n")[0] == 0
+    assert not killed.exists()
+    assert running.exists()
+    assert foreign.exists()
 
 
 def test_an_output_that_cannot_be_completed_leaves_nothing(data: Path, capfd: Capture) -> None:

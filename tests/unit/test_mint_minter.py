@@ -10,13 +10,16 @@ import tomllib
 import warnings
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta, timezone
 from importlib.metadata import packages_distributions, requires
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from heliograph import Minted, Minter, Refusal, SendRequest
 from heliograph.errors import Failure, UsageError
+from heliograph.recorder import is_loopback
 from heliograph.secrets import make_keys
 from schemas.journal.directory import is_sealed, journals
 from schemas.keyring import KeyFileError
@@ -26,7 +29,7 @@ from tests.unit.mint_kit import URL, opened, recorded
 
 @pytest.fixture
 def data(tmp_path: Path) -> Path:
-    make_keys(tmp_path / "keys.json")
+    make_keys(tmp_path / "keys.json", tmp_path / "journal")
     return tmp_path
 
 
@@ -67,6 +70,64 @@ def test_what_does_not_fit_is_a_value_error_and_not_recorded(data: Path) -> None
             minter.mint("c", "r", links={"x": "javascript:1"})
         assert len(minter.mint("c", "a@b.example", hash_recipient=True).recipient) == 32
     assert len(recorded(data)) == 1
+
+
+def test_keys_and_times_as_applications_hold_them(data: Path) -> None:
+    aware = datetime(2026, 3, 1, 10, tzinfo=timezone(timedelta(hours=1)))
+    with Minter(data=data, public_url=URL) as minter:
+        minter.mint(7, 4711, send=0, sent_at=aware)
+        minter.mint("c", "r", sent_at=datetime(2026, 3, 1, 9))
+        many = [SendRequest(campaign="c", recipient=1)]  # type: ignore[arg-type]
+        assert isinstance(next(minter.mint_many(many)), Minted)
+        for wrong in (
+            {"recipient": None}, {"recipient": True}, {"campaign": b"c"}, {"sent_at": object()},
+            {"links": {"a": 1}}, {"message_id": None},
+        ):  # fmt: skip
+            given: dict[str, Any] = {"campaign": "c", "recipient": "r", **wrong}
+            with pytest.raises(ValueError, match=f"Expected .* `{next(iter(wrong))}"):
+                minter.mint(**given)
+        ahead = datetime.now(UTC) + timedelta(days=31)
+        with pytest.raises(ValueError, match="sent_at is more than 30 days ahead"):
+            minter.mint("c", "r", sent_at=ahead)
+        minter.mint("c", "soon", sent_at=ahead - timedelta(days=2))
+    first, second, third, soon = recorded(data)
+    assert [first[name] for name in ("campaign", "send", "recipient")] == ["7", "0", "4711"]
+    assert first["sent_at"] == second["sent_at"] == 1_772_355_600
+    assert (third["recipient"], soon["recipient"]) == ("1", "soon")
+
+
+def test_nothing_is_minted_after_close(data: Path) -> None:
+    remote = Minter(remote="http://127.0.0.1:1", api_key="k")
+    for minter in (Minter(data=data, public_url=URL), remote):
+        minter.close()
+        with pytest.raises(RuntimeError, match="after close"):
+            minter.mint("c", "r")
+    assert recorded(data) == []
+
+
+@pytest.mark.parametrize(
+    ("host", "found"),
+    [
+        ("127.0.0.1", True), ("0.0.0.0", True), ("[::1]:80", True), ("[::]", True),
+        ("127.1:8080", True), ("[::ffff:127.0.0.1]", True), ("localhost.", True),
+        ("a.localhost", True), ("A.LocalHost.", True), ("localhost.localdomain", True),
+        ("px.example.org", False), ("192.0.2.1", False), ("[2001:db8::1]", False),
+        ("notlocalhost", False), ("127.example.org", False),
+    ],
+)  # fmt: skip
+def test_what_is_this_machine(host: str, found: bool) -> None:
+    assert is_loopback(f"https://{host}/m") == found
+
+
+@pytest.mark.parametrize(
+    ("mode", "warned"), [(0o600, 0), (0o640, 0), (0o440, 0), (0o660, 1), (0o644, 1)]
+)
+def test_a_key_file_open_to_others_is_warned_of(
+    data: Path, caplog: pytest.LogCaptureFixture, mode: int, warned: int
+) -> None:
+    (data / "keys.json").chmod(mode)
+    Minter(data=data, public_url=URL).close()
+    assert caplog.text.count(f"is open to others (mode {mode:04o})") == warned
 
 
 def test_threads_share_a_minter(data: Path) -> None:

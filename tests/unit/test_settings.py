@@ -82,6 +82,7 @@ def test_a_bad_value_is_named_with_where_it_came_from(
 def test_the_help_names_variable_and_default_and_offers_no_secret() -> None:
     text = " ".join(parser().format_help().split())
     assert "the port, 100 % free [HELIOGRAPH_PORT; default: 80]" in text
+    assert "--mode always|never when" in text
     assert "--password" not in text
     assert "HELIOGRAPH_PASSWORD (the word)" in text
 

@@ -61,6 +61,7 @@ CREATE TABLE IF NOT EXISTS heliograph.taken_local ON CLUSTER 'main'
     events UInt64,
     first_ts DateTime64(3, 'UTC'),
     last_ts DateTime64(3, 'UTC'),
+    expired UInt64, -- of the events: older than the retention when they came
     at DateTime('UTC')
 )
 ENGINE = ReplicatedReplacingMergeTree(at)
@@ -88,12 +89,12 @@ SELECT
     campaign,
     send,
     recipient,
-    argMax(message_id, (ts, journal, seq)) AS message_id,
+    argMaxIf(message_id, (ts, journal, seq), message_id != '') AS message_id,
     argMax(e.sent_at, (ts, journal, seq)) AS sent_at
 FROM heliograph.events AS e
 WHERE kind IN ('sent', 'cancelled')
 GROUP BY campaign, send, recipient
-HAVING argMax(kind, (ts, journal, seq)) = 'sent';
+HAVING argMax(kind, (ts, kind = 'cancelled', journal, seq)) = 'sent';
 
 -- What each recipient of a campaign did. `sends` is 0 where no send is recorded.
 CREATE OR REPLACE VIEW heliograph.readers ON CLUSTER 'main' AS
