@@ -14,11 +14,13 @@ from urllib.parse import quote
 import idna
 import msgspec
 
-from collector.clock import event_time
+from collector.clock import SLACK_SECONDS, event_time
 from schemas import event
 from schemas.keyring import Keyring
 from schemas.token import Sealed
 
+#: Why a send is refused: `event_time` would date its event ahead too.
+AHEAD: Final = "more than 30 days ahead"
 _ADDRESS: Final = re.compile(r"[^\s@]@[^\s@]")
 _HTML: Final = '<img src="{}" width="1" height="1" alt="" style="display:block;border:0">'
 
@@ -70,6 +72,8 @@ class Mint:
         """Mint one send; raises ValueError with a reason fit for the one who asked."""
         now = self._clock()
         sent_at = int(now) if request.sent_at is None else unix_seconds(request.sent_at)
+        if sent_at > now + SLACK_SECONDS and not request.cancelled:
+            raise ValueError(f"sent_at is {AHEAD}")
         if not request.campaign:
             raise ValueError("campaign is empty")
         if len(request.message_id.encode()) > event.BOUNDS["message_id"]:
@@ -92,14 +96,15 @@ class Mint:
         return Minted(sealed.recipient, pixel, _HTML.format(escape(pixel)), links, body)
 
     def _recipient(self, request: SendRequest) -> str:
-        if not request.recipient.strip():
+        recipient = request.recipient.strip()
+        if not recipient:
             raise ValueError("recipient is empty")
         if request.hash_recipient:
-            return self._keyring.hash_recipient(request.recipient)
-        if not request.allow_address and _ADDRESS.search(request.recipient):
+            return self._keyring.hash_recipient(recipient)
+        if not request.allow_address and _ADDRESS.search(recipient):
             raise ValueError("recipient looks like an e-mail address: hash it, use a key of your "
                              "own, or allow addresses")  # fmt: skip
-        return request.recipient
+        return recipient
 
     def _click(self, sealed: Sealed, name: str, url: str) -> str:
         try:
@@ -109,14 +114,15 @@ class Mint:
         return f"{self._base}/c/{token}"
 
 
-def unix_seconds(moment: float | str) -> int:
+def unix_seconds(moment: float | str | datetime) -> int:
     """A point in time as whole Unix seconds; raises ValueError."""
     if isinstance(moment, str):
         try:
-            parsed = datetime.fromisoformat(moment.strip())
+            moment = datetime.fromisoformat(moment.strip())
         except ValueError:
             raise ValueError("sent_at is neither ISO 8601 nor Unix seconds") from None
-        moment = (parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)).timestamp()
+    if isinstance(moment, datetime):
+        moment = (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
     if not 0 < moment < 1 << 32:
         raise ValueError("sent_at is not between 1970 and 2106")
     return int(moment)

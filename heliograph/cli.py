@@ -85,7 +85,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Exception as error:
         if (exit_code := _exit_code(error)) is None:
             raise
-        return _complain(str(error), exit_code)
+        return _complain(_words(error), exit_code)
     return code
 
 
@@ -96,6 +96,12 @@ def _end(number: int, _: object) -> NoReturn:
 def _complain(message: str, code: int) -> int:
     print(f"heliograph: {one_line(message)}", file=sys.stderr)
     return code
+
+
+def _words(error: Exception) -> str:
+    if isinstance(error, OSError) and error.filename is not None:
+        return f"{os.fsdecode(error.filename)}: {error.strerror}"
+    return str(error)
 
 
 def _exit_code(error: Exception) -> int | None:

@@ -1,6 +1,8 @@
 """What the commands that take a list of recipients share: options, files, rows, and the tally."""
 
 import contextlib
+import fcntl
+import glob
 import io
 import itertools
 import os
@@ -11,8 +13,9 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any, Final
 
-from collector.mint import SendRequest, unix_seconds
-from heliograph.errors import UsageError, one_line
+from collector.clock import SLACK_SECONDS
+from collector.mint import AHEAD, SendRequest, unix_seconds
+from heliograph.errors import Failure, UsageError, one_line
 from heliograph.recipients import BadRow, Row, Table, guess
 
 GROUP: Final = 500
@@ -31,7 +34,8 @@ def add_options(parser: ArgumentParser) -> None:
     parser.add_argument("--send", default="", metavar="ID", help="tells one sending of a campaign "
                         "from another (default: the campaign's name)")  # fmt: skip
     parser.add_argument("--sent-at", metavar="TIME", help="when it is mailed: ISO 8601 (UTC unless "
-                        "it says otherwise) or Unix seconds (default: now)")  # fmt: skip
+                        "it says otherwise) or Unix seconds, at most 30 days ahead "
+                        "(default: now)")  # fmt: skip
     parser.add_argument("--format", choices=("csv", "jsonl"), default="",
                         help="of FILE (default: by its suffix)")  # fmt: skip
     parser.add_argument("--recipient-column", metavar="COLUMN", help="whose values are the "
@@ -45,11 +49,17 @@ def add_options(parser: ArgumentParser) -> None:
 
 def sent_at(args: Namespace) -> int:
     """The time of --sent-at in Unix seconds, now by default; raises UsageError."""
-    text: str = args.sent_at or str(int(time.time()))
+    now = int(time.time())
+    if args.sent_at is None:
+        return now
+    text: str = args.sent_at
     try:
-        return unix_seconds(float(text) if text.isdigit() and len(text) > 8 else text)
+        moment = unix_seconds(float(text) if text.isdigit() and len(text) > 8 else text)
     except ValueError:
         raise UsageError(f"--sent-at {text!r} is neither ISO 8601 nor Unix seconds") from None
+    if moment > now + SLACK_SECONDS:
+        raise UsageError(f"--sent-at {text!r} is {AHEAD}")
+    return moment
 
 
 class Tally:
@@ -87,10 +97,7 @@ class Requests:
             self._column = guess(table.columns)
             say(f"recipients: column {self._column!r}")
         self._used = [self._column, *links, *filter(None, [message_id])]
-        for column in self._used:
-            if column not in table.columns:
-                listed = ", ".join(map(repr, table.columns))
-                raise UsageError(f"there is no column {column!r}, but: {listed}")
+        table.require(self._column, self._used[1:])
         self._sent_at = sent_at(args)
 
     def groups(self, tally: Tally) -> Iterator[Sequence[Row]]:
@@ -144,7 +151,10 @@ def source(name: str) -> Iterator[IO[bytes]]:
 
 @contextlib.contextmanager
 def output(name: str) -> Iterator[IO[str]]:
-    """A file that takes its name only when the body has succeeded, or standard output."""
+    """A file that takes its name only when the body has succeeded, or standard output.
+
+    A pipe or device is written as it is, a link's target in its place. Raises Failure.
+    """
     if name == "-":
         out = io.TextIOWrapper(
             open(1, "wb", closefd=False), "utf-8", "surrogateescape", newline=""  # noqa: SIM115
@@ -152,16 +162,36 @@ def output(name: str) -> Iterator[IO[str]]:
         with out:
             yield out
         return
-    path = Path(name)
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    whole = not Path(name).exists() or Path(name).is_file()
+    path = Path(os.path.realpath(name))
+    draft = path.with_name(f".{path.name}.{os.getpid()}") if whole else Path(name)
     try:
+        if whole:
+            _clear_drafts(path)
         with draft.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file:
+            if whole:
+                fcntl.flock(file, fcntl.LOCK_EX)
             yield file
             file.flush()
-            os.fsync(file.fileno())
-        draft.replace(path)
+            if whole:
+                os.fsync(file.fileno())
+                draft.replace(path)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise Failure(f"cannot write {name}: {error.strerror}") from None
     finally:
-        draft.unlink(missing_ok=True)
+        if whole:
+            draft.unlink(missing_ok=True)
+
+
+def _clear_drafts(path: Path) -> None:
+    """Remove what runs that were killed have left: nobody holds its lock."""
+    for draft in path.parent.glob(f".{glob.escape(path.name)}.*"):
+        if draft.suffix[1:].isdigit():
+            with contextlib.suppress(OSError), draft.open("r+b") as left:
+                fcntl.flock(left, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                draft.unlink()
 
 
 @contextlib.contextmanager

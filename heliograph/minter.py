@@ -10,11 +10,14 @@ Needs neither the edge's nor the store's libraries.
 import itertools
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
+from datetime import datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Self
+from typing import Any, Final, Self
 
-from collector.mint import Minted, SendRequest
+import msgspec
+
+from collector.mint import Minted, SendRequest, unix_seconds
 from heliograph.recorder import Refusal, is_loopback, open_recorder
 from heliograph.settings import MintSettings, read
 
@@ -53,11 +56,11 @@ class Minter:
 
     def mint(
         self,
-        campaign: str,
-        recipient: str,
+        campaign: str | int,
+        recipient: str | int,
         *,
-        send: str | None = None,
-        sent_at: int | float | str | None = None,
+        send: str | int | None = None,
+        sent_at: int | float | str | datetime | None = None,
         message_id: str = "",
         links: Mapping[str, str] | None = None,
         hash_recipient: bool = False,
@@ -66,27 +69,28 @@ class Minter:
         """The URLs of one mail, recorded and safe on disk.
 
         `send` tells one sending of a campaign from another (its name by default); `sent_at` is
-        ISO 8601 or Unix seconds (now by default); `links` maps names of yours to target URLs.
-        Raises ValueError where something does not fit, Failure where it cannot be recorded.
+        a datetime, ISO 8601 (UTC unless it says otherwise) or Unix seconds, at most 30 days ahead
+        (now by default); numbers are taken as their digits; `links` maps names of yours to target
+        URLs.
+        Raises ValueError where something does not fit, Failure where it cannot be recorded,
+        RuntimeError after `close`.
         """
-        request = SendRequest(
-            campaign=campaign,
-            recipient=recipient,
-            send=send or "",
-            sent_at=sent_at,
-            message_id=message_id,
-            links=dict(links or {}),
-            hash_recipient=hash_recipient,
-            allow_address=allow_address,
-        )
-        (answer,) = self._recorder.record([request])
+        fields = {
+            "campaign": campaign, "recipient": recipient, "send": "" if send is None else send,
+            "sent_at": sent_at, "message_id": message_id, "links": dict(links or {}),
+            "hash_recipient": hash_recipient, "allow_address": allow_address,
+        }  # fmt: skip
+        (answer,) = self._recorder.record([_request(fields)])
         if isinstance(answer, Refusal):
             raise ValueError(answer.reason)
         return answer
 
     def mint_many(self, requests: Iterable[SendRequest]) -> Iterator[Minted | Refusal]:
-        """One answer a request, in order, recorded 500 at a time: for large campaigns."""
-        rest = iter(requests)
+        """One answer a request, in order, recorded 500 at a time: for large campaigns.
+
+        Raises ValueError where a field has a wrong type, and as `mint`.
+        """
+        rest = (_request(msgspec.structs.asdict(request)) for request in requests)
         while group := list(itertools.islice(rest, GROUP)):
             yield from self._recorder.record(group)
 
@@ -102,3 +106,16 @@ class Minter:
         traceback: TracebackType | None,
     ) -> None:  # fmt: skip
         self.close()
+
+
+def _request(fields: dict[str, Any]) -> SendRequest:
+    """A request of what an application holds, such as primary keys; raises ValueError."""
+    for name in ("campaign", "recipient", "send", "message_id"):
+        if type(fields[name]) is int:
+            fields[name] = str(fields[name])
+    if isinstance(fields["sent_at"], datetime):
+        fields["sent_at"] = unix_seconds(fields["sent_at"])
+    try:
+        return msgspec.convert(fields, SendRequest)
+    except msgspec.ValidationError as error:
+        raise ValueError(str(error).replace("$.", "")) from None

@@ -1,7 +1,7 @@
 """Command-line options, declared by a settings struct's fields and nowhere else."""
 
 from argparse import ArgumentParser, BooleanOptionalAction
-from typing import Any
+from typing import Any, Literal, get_origin
 
 import msgspec
 
@@ -51,7 +51,15 @@ def _description(field: Any) -> str:
     return next((note.description for note in notes if note.description), "")
 
 
+def choices(field: Any) -> tuple[str, ...]:
+    """The values that a setting is one of; none where any will do."""
+    kind = getattr(field.type, "__origin__", field.type)
+    return kind.__args__ if get_origin(kind) is Literal else ()
+
+
 def _metavar(field: Any) -> str:
+    if named := choices(field):
+        return "|".join(named)
     kind = str(getattr(field.type, "__origin__", field.type))
     if "Path" in kind:
         return "DIR" if field.name == "data" else "FILE"

@@ -46,7 +46,7 @@ class BadRow(NamedTuple):
 def open_table(source: IO[bytes], name: str, format: str = "") -> "Table":
     """The list in a file; JSONL by its format or suffix, else CSV. Raises UsageError."""
     if (format or Path(name).suffix.lower().lstrip(".")) in ("jsonl", "ndjson"):
-        return JsonTable(source)
+        return JsonTable(source, name)
     return CsvTable(source, name)
 
 
@@ -54,7 +54,9 @@ def guess(columns: Sequence[str]) -> str:
     """The column that holds the recipients' keys; raises UsageError unless it is clear."""
     listed = ", ".join(map(repr, columns))
     for names in GUESSES:
-        found = [c for c in columns if re.sub(r"[\s-]+", "_", c.strip().lower()) in names]
+        found = [
+            c for c in dict.fromkeys(columns) if re.sub(r"[\s-]+", "_", c.strip().lower()) in names
+        ]
         if len(found) == 1:
             return found[0]
         if found:
@@ -71,6 +73,7 @@ class CsvTable:
         first = text.readline(MAX_LINE)
         if first[:2] in ("\udcff\udcfe", "\udcfe\udcff"):
             raise UsageError(f"{name} is UTF-16: save it as CSV in UTF-8")
+        self._text = text  # it closes the source when nothing holds it any more
         self._mark = "\ufeff" if first.startswith("\ufeff") else ""
         first = first.removeprefix("\ufeff")
         self._end = "\r\n" if first.endswith("\r\n") else "\n"
@@ -85,8 +88,15 @@ class CsvTable:
             raise UsageError(f"{name}: the header is no CSV: {error}") from None
         if not any(self.columns):
             raise UsageError(f"{name}: the first line must name the columns")
-        if len(set(self.columns)) < len(self.columns):
-            raise UsageError(f"{name}: two columns have the same name: {', '.join(self.columns)}")
+
+    def require(self, recipient: str, others: Sequence[str]) -> None:
+        """Raise UsageError unless each of these columns is there, once."""
+        for column in (recipient, *others):
+            if column not in self.columns:
+                listed = ", ".join(map(repr, self.columns))
+                raise UsageError(f"there is no column {column!r}, but: {listed}")
+            if self.columns.count(column) > 1:
+                raise UsageError(f"two columns have the name {column!r}")
 
     def __iter__(self) -> Iterator[Row | BadRow]:
         while True:
@@ -118,18 +128,35 @@ class CsvTable:
 
 
 class JsonTable:
-    """One JSON object a line. Its columns are those of the first one."""
+    """One JSON object a line. The columns to guess from are those of the first one."""
 
-    def __init__(self, source: IO[bytes]) -> None:
-        self._lines = enumerate(iter(lambda: source.readline(MAX_LINE), b""), 1)
-        self._first = next((item for item in self._read() if isinstance(item, Row)), None)
-        self.columns = list(self._first.values) if self._first else []
+    def __init__(self, source: IO[bytes], name: str) -> None:
+        """Read up to the first object; raises UsageError if there is none."""
+        self._rows = self._read(source)
+        self._head: list[Row | BadRow] = []
+        for row in self._rows:
+            self._head.append(row)
+            if isinstance(row, Row):
+                self.columns = list(row.values)
+                return
+        raise UsageError(f"no line of {name} is a JSON object")
 
     def __iter__(self) -> Iterator[Row | BadRow]:
-        return itertools.chain([self._first] if self._first else [], self._read())
+        return itertools.chain(self._head, self._rows)
 
-    def _read(self) -> Iterator[Row | BadRow]:
-        for number, line in self._lines:
+    def require(self, recipient: str, others: Sequence[str]) -> None:
+        """As CsvTable.require; but any row may lack a column: a recipient it needs, no other."""
+
+    def _read(self, file: IO[bytes]) -> Iterator[Row | BadRow]:
+        for number in itertools.count(1):
+            line = file.readline(MAX_LINE + 1)
+            if not line:
+                return
+            if len(line) > MAX_LINE:
+                while line and not line.endswith(b"\n"):
+                    line = file.readline(MAX_LINE)
+                yield BadRow(number, f"longer than {MAX_LINE} bytes")
+                continue
             line = line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line
             if not line.strip():
                 continue

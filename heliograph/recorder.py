@@ -3,9 +3,11 @@
 What comes back may be used: its event is in a journal already.
 """
 
+import contextlib
 import http.client
 import ipaddress
 import os
+import socket
 import threading
 import time
 from collections.abc import Sequence
@@ -16,12 +18,13 @@ import msgspec
 
 from collector.journal import Journal
 from collector.keys import Keys
-from collector.mint import Mint, Minted, SendRequest
+from collector.mint import Mint, Minted, SendRequest, unix_seconds
 from collector.ring import claim
 from collector.settings import CollectorSettings
 from heliograph import data_dir
 from heliograph.errors import Failure, UsageError
 from heliograph.http import connect
+from heliograph.secrets import warn_of_mode
 from heliograph.settings import MintSettings
 from schemas.journal.directory import journal_id
 
@@ -41,11 +44,17 @@ def open_recorder(settings: MintSettings) -> "Recorder":
 
 def is_loopback(url: str) -> bool:
     """Whether only this machine can reach a URL."""
-    host = urlsplit(url).hostname or ""
+    host = (urlsplit(url).hostname or "").removesuffix(".")
+    if host in ("localhost", "localhost.localdomain") or host.endswith(".localhost"):
+        return True
     try:
-        return ipaddress.ip_address(host).is_loopback
+        with contextlib.suppress(OSError):
+            host = socket.inet_ntoa(socket.inet_aton(host))  # 127.1 is an address too
+        address = ipaddress.ip_address(host)
     except ValueError:
-        return host == "localhost" or host.endswith(".localhost")
+        return False
+    address = getattr(address, "ipv4_mapped", None) or address
+    return address.is_loopback or address.is_unspecified
 
 
 class JournalRecorder:
@@ -55,6 +64,7 @@ class JournalRecorder:
         """Load the keys; the journal is made at the first record. Raises KeyFileError, Failure."""
         data_dir.check_format(settings.data)
         self._keys = Keys(settings.key_file)
+        warn_of_mode(settings.key_file)
         data_dir.prepare(settings.data)
         claim(settings.journal, self._keys.ring.ring_id)
         up = data_dir.running(settings.data)
@@ -63,6 +73,7 @@ class JournalRecorder:
         self._lock = threading.Lock()
         self._journal: Journal | None = None
         self._pid = os.getpid()
+        self._closed = False
         self._checked = time.monotonic()
 
     def record(
@@ -73,6 +84,8 @@ class JournalRecorder:
         `sync`: also safe from a power loss when it returns.
         """
         with self._lock:
+            if self._closed:
+                raise RuntimeError("nothing can be minted after close()")
             self._maintain()
             mint = Mint(self._keys.ring, self.url, time.time)
             answers = [_mint(mint, request) for request in requests]
@@ -87,7 +100,8 @@ class JournalRecorder:
 
     def preview(self, request: SendRequest) -> Minted:
         """Mint without a record, for a send that is recorded already; raises ValueError."""
-        return Mint(self._keys.ring, self.url, time.time).send(request)
+        then = unix_seconds(request.sent_at or time.time())
+        return Mint(self._keys.ring, self.url, lambda: then).send(request)
 
     def _open(self) -> Journal:
         """This process's journal. After a fork it is a new one: two writers would share its seqs,
@@ -115,6 +129,7 @@ class JournalRecorder:
             if self._journal and self._pid == os.getpid():
                 self._journal.close()
             self._journal = None
+            self._closed = True
 
 
 def _mint(mint: Mint, request: SendRequest) -> Minted | Refusal:
@@ -153,6 +168,7 @@ class RemoteRecorder:
         self._lock = threading.Lock()
         self._connection: http.client.HTTPConnection | None = None
         self._pid = os.getpid()
+        self._closed = False
 
     def record(
         self, requests: Sequence[SendRequest], *, sync: bool = True
@@ -160,6 +176,8 @@ class RemoteRecorder:
         """As JournalRecorder.record; `sync` is the collector's setting."""
         body = b"".join(msgspec.json.encode(request) + b"\n" for request in requests)
         with self._lock:
+            if self._closed:
+                raise RuntimeError("nothing can be minted after close()")
             status, text = self._post(body)
         if status != 200:
             why = text.decode("utf-8", "replace").strip().partition("\n")[0][:200]
@@ -186,13 +204,17 @@ class RemoteRecorder:
                 answer = self._connection.getresponse()
                 return answer.status, answer.read()
             except (OSError, http.client.HTTPException) as error:
-                self.close()
+                self._hang_up()
                 if last:
                     raise Failure(f"{self.url} does not answer: {error}") from None
         raise AssertionError
 
     def close(self) -> None:
-        """Hang up."""
+        """Hang up for good."""
+        self._closed = True
+        self._hang_up()
+
+    def _hang_up(self) -> None:
         if self._connection:
             self._connection.close()
             self._connection = None

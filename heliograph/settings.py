@@ -11,7 +11,7 @@ from typing import Annotated, Any, Final, TypeVar
 from msgspec import Meta
 
 from collector.settings import CollectorSettings
-from schemas.settings import Settings, load
+from schemas.settings import Settings, SettingsError, load, variable
 
 S = TypeVar("S", bound=Settings)
 
@@ -41,4 +41,13 @@ def read(kind: type[S], options: Namespace | Mapping[str, Any]) -> S:
     if given.get("data") is not None:  # who names a directory does not mean the environment's URL
         for url in ("clickhouse", "remote"):
             given[url] = given.get(url) or ""
-    return load(kind, os.environ, given)
+    settings = load(kind, os.environ, given)
+    data = getattr(settings, "data", None)
+    if data and os.path.lexists(data) and not data.is_dir():
+        raise SettingsError(f"{data} is not a directory (--data, {variable('data')})")
+    return settings
+
+
+def is_given(field: str, options: Namespace) -> bool:
+    """Whether an option or a variable names a setting, be it as the default has it."""
+    return getattr(options, field) is not None or bool(os.environ.get(variable(field)))

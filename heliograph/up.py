@@ -31,19 +31,24 @@ def say(text: str) -> None:
     print(text, flush=True)
 
 
-def run(collector: CollectorSettings, consumer: ConsumerSettings) -> int:
-    """Until SIGINT or SIGTERM; 0 after an orderly end. Raises StartError or Failure."""
+def run(collector: CollectorSettings, consumer: ConsumerSettings, *, any_health_port: bool) -> int:
+    """Until SIGINT or SIGTERM; 0 after an orderly end. Raises StartError or Failure.
+
+    `any_health_port`: a free one will do where the one of the settings is taken.
+    """
     data = collector.data
     data_dir.prepare(data)
     lock = data_dir.lock(data, "up")
     try:
-        if make_keys(collector.key_file):
+        if make_keys(collector.key_file, collector.journal):
             say(f"made the key file {collector.key_file}: keep a copy, tokens open by no other")
         if make_api_key(collector.api_key_path):
             say(f"made the API key {collector.api_key_path}")
         if (data / "up.json").exists():
             for host, port in (collector.host, collector.port), ("127.0.0.1", consumer.sql_port):
                 _outwait(host, port)
+        if any_health_port:  # a second line on a machine has its health where there is room
+            collector = _with_free_health_port(collector)
         return asyncio.run(_serve(collector, consumer))
     finally:
         data_dir.withdraw(data)
@@ -62,9 +67,6 @@ def _outwait(host: str, port: int) -> None:
 
 
 def _with_free_health_port(settings: CollectorSettings) -> CollectorSettings:
-    """A second line on a machine has its health where there is room, unless a port was named."""
-    if settings.health_port != CollectorSettings().health_port:
-        return settings
     try:
         bind(settings.health_host, settings.health_port).close()
     except OSError:
@@ -74,7 +76,6 @@ def _with_free_health_port(settings: CollectorSettings) -> CollectorSettings:
 
 async def _serve(collector: CollectorSettings, consumer: ConsumerSettings) -> int:
     say("starting …")
-    collector = _with_free_health_port(collector)
     try:
         sql = bind("127.0.0.1", consumer.sql_port)
     except OSError as error:

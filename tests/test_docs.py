@@ -10,6 +10,7 @@ import pytest
 
 from collector.settings import CollectorSettings
 from consumer.settings import ConsumerSettings
+from heliograph.options import choices
 from heliograph.settings import MintSettings
 from schemas.settings import Settings, variable
 
@@ -43,7 +44,10 @@ def settings_page() -> str:
             default = "" if field.default in (None, "", ()) else f"`{field.default}`"
             defaults.setdefault(name, {}).setdefault(default, []).append(side)
             metas = getattr(field.type, "__metadata__", ())
-            texts.setdefault(name, next(m.description for m in metas if m.description))
+            text = next(m.description for m in metas if m.description)
+            if named := choices(field):
+                text += f" (one of {', '.join(named)})"
+            texts.setdefault(name, text)
     rows = []
     for name, found in sorted(defaults.items()):
         several = [f"{default} ({', '.join(sides)})" for default, sides in found.items()]

@@ -12,6 +12,7 @@ import msgspec
 from consumer.settings import ConsumerSettings
 from heliograph import lists, options, output
 from heliograph.access import Answer, running_sql
+from heliograph.commands.migrate import greet
 from heliograph.settings import STORE, read
 
 if TYPE_CHECKING:
@@ -65,6 +66,8 @@ def _client(settings: ConsumerSettings) -> Iterator["Client"]:
         with take_in(settings) as client:
             yield client
         return
+    if settings.clickhouse:
+        greet(url)
     client = connect(msgspec.structs.replace(settings, clickhouse=url))
     try:
         yield client

@@ -7,6 +7,7 @@ from argparse import ArgumentParser, Namespace
 from collector.settings import CollectorSettings
 from heliograph import data_dir, options
 from heliograph.errors import UsageError
+from heliograph.secrets import warn_of_mode
 from heliograph.settings import read
 
 
@@ -24,6 +25,7 @@ def run(args: Namespace) -> int:
     if not settings.kafka:
         raise UsageError("name Kafka's brokers: --kafka HOST:PORT,… (without Kafka: heliograph up)")
     start_logging()
+    warn_of_mode(settings.key_file)
     data_dir.prepare(settings.data)
     lock = data_dir.lock(settings.data, "collect")
     try:

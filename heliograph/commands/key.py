@@ -45,9 +45,10 @@ def run(args: Namespace) -> int:
 
 def _new(settings: CollectorSettings, args: Namespace) -> None:
     """make the key file (and the API key's), or a further key that waits for its turn"""
+    made = make_keys(settings.key_file, settings.journal)
     if make_api_key(settings.api_key_path):
         print(f"made the API key: {settings.api_key_path}")
-    if make_keys(settings.key_file):
+    if made:
         print(f"made the key file: {settings.key_file}")
     else:
         content = keyring.add(keyring.read(settings.key_file), os.urandom, int(time.time()))
@@ -87,8 +88,13 @@ def _export(settings: CollectorSettings, args: Namespace) -> None:
     if args.file == "-":
         sys.stdout.buffer.write(keyring.render(content))
         return
+    path = Path(args.file)
+    if args.file.endswith("/") or path.is_dir():
+        raise UsageError(f"{args.file} is a directory: name a file in it")
+    if not path.parent.is_dir():
+        raise UsageError(f"there is no directory {path.parent}")
     try:
-        keyring.write(Path(args.file), content, replace=False)
+        keyring.write(path, content, replace=False)
     except FileExistsError:
         raise UsageError(f"{args.file} exists, and is not overwritten") from None
 

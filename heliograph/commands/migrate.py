@@ -4,6 +4,7 @@ from argparse import ArgumentParser, Namespace
 
 from consumer.settings import ConsumerSettings
 from heliograph import options
+from heliograph.access import HttpStore
 from heliograph.errors import UsageError
 from heliograph.settings import read
 
@@ -21,9 +22,16 @@ def run(args: Namespace) -> int:
     from consumer.migrate import migrate
     from consumer.store import connect
 
+    greet(settings.clickhouse)
     done = migrate(connect(settings), settings.database, settings.cluster)
     for name in done:
         print(f"applied {name}")
     if not done:
         print("nothing to do")
     return 0
+
+
+def greet(url: str) -> None:
+    """Raise UsageError or Failure, in fewer words than the driver's, unless ClickHouse answers."""
+    for _ in HttpStore(url, "system", server=True).query("SELECT 1", {}, "TSV").chunks:
+        pass

@@ -20,9 +20,10 @@ def add(parser: ArgumentParser) -> None:
     parser.add_argument("report", metavar="REPORT", nargs="?", choices=REPORTS, default="campaigns",
                         help=f"one of: {', '.join(REPORTS)}")  # fmt: skip
     parser.add_argument("--campaign", default="", help="only this one")
-    parser.add_argument("--limit", type=int, metavar="N", default=0,
+    parser.add_argument("--limit", type=int, metavar="N",
                         help=f"rows (default: {_TABLE_ROWS} in a table, else all)")  # fmt: skip
-    parser.add_argument("--by", choices=("hour", "day"), default="hour", help="of timeline")
+    parser.add_argument("--by", choices=("hour", "day"),
+                        help="timeline: rows are hours (the default) or days")  # fmt: skip
     parser.add_argument("--tz", metavar="ZONE", default="UTC",
                         help="time zone of hours, days and times, e.g. Asia/Kolkata")  # fmt: skip
     parser.add_argument("--never", action="store_true", help="recipients: those who never opened")
@@ -38,15 +39,20 @@ def run(args: Namespace) -> int:
     name = args.report
     if args.never and name != "recipients":
         raise UsageError("--never is for `report recipients`")
-    name = "never" if args.never else f"timeline_{args.by}" if name == "timeline" else name
+    if args.by and name != "timeline":
+        raise UsageError("--by is for `report timeline`")
+    if args.limit is not None and args.limit < 1:
+        raise UsageError(f"--limit {args.limit} is less than 1")
+    stem = f"timeline_{args.by or 'hour'}" if name == "timeline" else name
+    name = "never" if args.never else stem
     check_zone(args.tz)
-    limit = args.limit if args.limit > 0 else _TABLE_ROWS if args.format == "table" else 1 << 40
+    limit = args.limit or (_TABLE_ROWS if args.format == "table" else 1 << 40)
     params = {"campaign": args.campaign, "tz": args.tz, "limit": limit}
     with open_store(read(ConsumerSettings, args)) as store:
         answer = store.query(canned(name), params, output.FORMAT)
         count = output.write(answer, args.format, sys.stdout, percent=True)
         sys.stdout.flush()
-        if count == limit and args.limit <= 0:
+        if count == limit and args.limit is None:
             lists.say(f"the first {limit} rows; --limit N shows more")
         if name == "campaigns":
             _unrecorded(store, args.campaign)

@@ -11,6 +11,7 @@ from consumer.settings import ConsumerSettings
 from heliograph import lists, options, output
 from heliograph.access import canned, open_store
 from heliograph.commands.mint import explain
+from heliograph.errors import UsageError
 from heliograph.recipients import open_table
 from heliograph.recorder import Recorder, Refusal, open_recorder
 from heliograph.settings import MINT, STORE, MintSettings, read
@@ -30,7 +31,12 @@ def add(parser: ArgumentParser) -> None:
 def run(args: Namespace) -> int:
     """Cancel sends."""
     tally = lists.Tally()
-    with contextlib.closing(open_recorder(read(MintSettings, args))) as recorder:
+    settings = read(MintSettings, args)
+    known = args.file or args.data or read(ConsumerSettings, args).clickhouse
+    if settings.remote and not known:
+        raise UsageError("whose sends? With --remote, name a FILE of recipients, or the store that "
+                         "knows the sends: --clickhouse URL")  # fmt: skip
+    with contextlib.closing(open_recorder(settings)) as recorder:
         if args.file:
             with lists.source(args.file) as file:
                 _listed(args, file, recorder, tally)

@@ -8,7 +8,7 @@ import msgspec
 from collector.settings import CollectorSettings
 from consumer.settings import ConsumerSettings
 from heliograph import options
-from heliograph.settings import read
+from heliograph.settings import is_given, read
 
 # What belongs to Kafka and ClickHouse, or is set from the collector's side.
 _COUNTING = frozenset(
@@ -31,4 +31,5 @@ def run(args: Namespace) -> int:
     logging.basicConfig(level=logging.WARNING, format="heliograph: %(message)s")
     logging.getLogger("asyncio").setLevel(logging.ERROR)
     collector = msgspec.structs.replace(read(CollectorSettings, args), kafka=())
-    return up.run(collector, read(ConsumerSettings, args))
+    anywhere = not is_given("health_port", args)
+    return up.run(collector, read(ConsumerSettings, args), any_health_port=anywhere)

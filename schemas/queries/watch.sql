@@ -1,7 +1,7 @@
 -- Opens and clicks from a time on (Unix milliseconds), with their identities.
 SELECT
     journal, seq, toUnixTimestamp64Milli(ts) AS at,
-    formatDateTime(ts, '%FT%T%z', {tz:String}) AS time,
+    replaceRegexpOne(formatDateTime(ts, '%FT%T%z', {tz:String}), '(..)$', ':\\1') AS time,
     kind, campaign, recipient, link, user_agent
 FROM events
 WHERE kind IN ('open', 'click') AND method = 'GET'

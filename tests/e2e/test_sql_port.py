@@ -132,5 +132,5 @@ def test_half_hour_zones(up: Up) -> None:
     first = datetime.fromisoformat(event["first"]).replace(tzinfo=UTC)
     there = first.astimezone(ZoneInfo("Asia/Kolkata")).replace(minute=0, second=0, microsecond=0)
     found = rows("report", "timeline", "--tz", "Asia/Kolkata", "--data", up.data)
-    assert found[0]["hour"] == there.strftime("%Y-%m-%dT%H:%M:%S%z")
+    assert found[0]["hour"] == there.isoformat(timespec="seconds")
     assert sum(int(row["opens"]) for row in found) == 2

@@ -45,7 +45,7 @@ def test_reports_and_sql(url: str, capfd: Capture, monkeypatch: pytest.MonkeyPat
     (row,) = json.loads(capfd.readouterr().out)
     assert (row["recipients"], row["unique_opens"], row["open_rate"]) == (2, 1, 0.5)
     assert heliograph("report", "timeline", "--tz", "Asia/Kolkata", "--format", "csv") == 0
-    assert "spring,2026-03-01T14:00:00+0530,1,1,0" in capfd.readouterr().out
+    assert "spring,2026-03-01T14:00:00+05:30,1,1,0" in capfd.readouterr().out
     assert heliograph("sql", "SELECT count() FROM events", "--format", "TSV") == 0
     assert capfd.readouterr().out == "3\n"
 
