@@ -1,7 +1,6 @@
 """The journals of this machine as a source: one partition, one reader a journal."""
 
 import asyncio
-import logging
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Final
@@ -19,7 +18,6 @@ _TURN: Final = 4 << 20
 _ROUND: Final = 32 << 20
 _IDLE: Final = 0.05
 _PAUSE: Final = 1.0
-_log: Final = logging.getLogger(__name__)
 
 
 class JournalSource:
@@ -35,7 +33,6 @@ class JournalSource:
     def __init__(self, root: Path, on_damage: OnDamage, report: Callable[[str], None]) -> None:
         self._root = root
         self._report = report
-        self._unreadable: set[str] = set()
         self._on_damage = on_damage
         self._readers: dict[str, Reader] = {}
 
@@ -77,13 +74,7 @@ class JournalSource:
 
     def _blocks(self, reader: Reader) -> list[Block]:
         name = reader.journal.name
-        try:
-            frames = reader.read(_TURN)
-        except PermissionError as error:  # of one journal: it must not hold up the others
-            if name not in self._unreadable:
-                self._unreadable.add(name)
-                _log.error("journal %s: %s", name, error)
-            return []
+        frames = reader.read(_TURN)
         return [Block("", 0, f.first_seq, name, f.first_seq, f.events, f.block) for f in frames]
 
     async def confirm(self, partition: Partition) -> None:

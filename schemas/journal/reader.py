@@ -1,5 +1,7 @@
 """Reading a journal from a position on, while it is written or after."""
 
+import contextlib
+import logging
 import os
 from pathlib import Path
 from typing import Final, Protocol
@@ -7,6 +9,7 @@ from typing import Final, Protocol
 from schemas.journal.directory import is_sealed, quarantined, segments
 from schemas.journal.frame import HEAD_BYTES, MAX_BLOCK, Damage, Frame, scan
 
+_log: Final = logging.getLogger(__name__)
 #: What is read of a segment at a time; more than the longest frame, so that one always fits.
 CHUNK: Final = 4 * 1024 * 1024
 assert CHUNK > 2 * (HEAD_BYTES + MAX_BLOCK)
@@ -34,22 +37,41 @@ class Reader:
         self._segment: int | None = None  # first seq of the segment being read
         self._path = journal
         self._at = 0
+        self._refused = False
 
     def read(self, max_bytes: int) -> list[Frame]:
-        """The next frames, at most about `max_bytes` of them; empty if there is nothing new."""
+        """The next frames, at most about `max_bytes` of them; empty if there is nothing new.
+
+        Raises OSError with nothing given or skipped. Of a journal that may not be read it says so
+        once and gives nothing: one must not hold up all.
+        """
         frames: list[Frame] = []
         size = 0
         while size < max_bytes and not self.finished:
             # Sealed is asked first: what was written before the writer went is then seen.
-            sealed = is_sealed(self.journal)
-            found = self._read_chunk(sealed)
-            if found is None:
-                if not self._advance(sealed):
+            before = self.next_seq
+            try:
+                sealed = is_sealed(self.journal)
+                found = self._read_chunk(sealed)
+                if found is None and not self._advance(sealed):
                     break
+            except OSError as error:
+                self.next_seq = before
+                if not frames:
+                    self._failed(error)
+                break
+            if found is None:
                 continue
             frames.extend(found)
             size += sum(len(frame.block) for frame in found)
         return frames
+
+    def _failed(self, error: OSError) -> None:
+        if not isinstance(error, PermissionError):
+            raise error
+        if not self._refused:
+            _log.error("journal %s: %s", self.journal.name, error)
+        self._refused = True
 
     def _advance(self, sealed: bool) -> bool:
         """Go to the next segment; false if there is none (yet)."""
@@ -111,6 +133,7 @@ class Reader:
         if self._on_damage is None:
             return
         kept = quarantined(self._path, self._at + damage.start)
-        kept.parent.mkdir(exist_ok=True)
-        kept.write_bytes(damage.data)
+        with contextlib.suppress(OSError):  # a full disk: they still are where they were
+            kept.parent.mkdir(exist_ok=True)
+            kept.write_bytes(damage.data)
         self._on_damage(self.journal, len(damage.data), kept)

@@ -1,5 +1,6 @@
 """Reading journals: in order, each frame once, also while they are written or damaged."""
 
+import errno
 import fcntl
 import os
 from collections.abc import Iterator
@@ -9,7 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from collector.journal import Journal
 from schemas.journal import directory, frame
+from schemas.journal.directory import journal_id, segments
 from schemas.journal.reader import Reader
 
 ID = directory.journal_id(1, bytes(8))
@@ -143,3 +146,46 @@ def test_a_growing_segment_at_every_cut(
         (journal / directory.segment_name(1)).write_bytes(whole)
         assert first + seqs(reader) == list(range(1, end))
         assert not damages
+
+
+def test_an_error_skips_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Frames before the error are given, those behind it when it is over."""
+    made = Journal(tmp_path, journal_id(1, bytes(8)), lambda: 1.0, segment_bytes=100)
+    for _ in range(5):
+        made.append([b'{"n":1}'])
+    made.close()
+    read, reads = os.pread, []
+
+    def fails_third(*given: int) -> bytes:
+        reads.append(given)
+        if len(reads) in (3, 4):
+            raise OSError(errno.EIO, "broken")
+        return read(*given)
+
+    monkeypatch.setattr(os, "pread", fails_third)
+    reader = Reader(made.path, 1)
+    first = reader.read(1 << 20)
+    with pytest.raises(OSError, match="broken"):
+        reader.read(1 << 20)
+    rest = reader.read(1 << 20)
+    assert [frame.first_seq for frame in (*first, *rest)] == [1, 2, 3, 4, 5]
+    assert first
+    assert reader.finished
+
+
+def test_a_quarantine_that_cannot_be_written_loses_no_frame(tmp_path: Path) -> None:
+    root = tmp_path / "journal"
+    root.mkdir()
+    made = Journal(root, journal_id(1, bytes(8)), lambda: 1.0)
+    for _ in range(3):
+        made.append([b'{"n":1}'])
+    made.close()
+    ((_, segment),) = segments(made.path)
+    whole = segment.read_bytes()
+    middle = len(whole) // 2
+    segment.write_bytes(whole[:middle] + b"\0" + whole[middle + 1 :])
+    (tmp_path / "quarantine").write_text("in the way")
+    lost: list[int] = []
+    reader = Reader(made.path, 1, lambda journal, size, kept: lost.append(size))
+    assert [frame.first_seq for frame in reader.read(1 << 20)] == [1, 3]
+    assert lost
