@@ -14,13 +14,13 @@ from urllib.parse import quote
 import idna
 import msgspec
 
-from collector.clock import SLACK_SECONDS, event_time
+from collector.clock import SLACK_SECONDS
 from schemas import event
 from schemas.keyring import Keyring
 from schemas.token import Sealed
 
-#: Why a send is refused: `event_time` would date its event ahead too.
-AHEAD: Final = "more than 30 days ahead"
+#: Why a send is refused: `event_time` would date its opens ahead.
+AHEAD: Final = "more than a year ahead"
 _ADDRESS: Final = re.compile(r"[^\s@]@[^\s@]")
 _HTML: Final = '<img src="{}" width="1" height="1" alt="" style="display:block;border:0">'
 
@@ -84,7 +84,7 @@ class Mint:
         pixel = f"{self._base}/o/{self._keyring.seal('open', sealed)}.gif"
         links = {name: self._click(sealed, name, url) for name, url in request.links.items()}
         body = event.event(
-            event_time(now, sent_at),
+            int(now * 1000),  # as it was recorded: of a send and its cancelling the later holds
             "cancelled" if request.cancelled else "sent",
             campaign=sealed.campaign,
             send=sealed.send,

@@ -7,9 +7,9 @@ Sockets are bound by the parent and inherited; the workers share one listening s
 with two workers, 40 connections in the queue and one worker killed (and restarted after 1 s): a
 shared socket answered all 40, the last after 0.3 s; SO_REUSEPORT with a socket for each, held by
 the parent, all 40, but half of them after the restart; SO_REUSEPORT with sockets of the workers'
-own reset 21. tests/integration/test_edge_kill.py holds it. The price: connections that are opened in
-one burst to idle workers go to whoever wakes first (of 100 kept alive, one of five workers had 70);
-SO_REUSEPORT spreads those better.
+own reset 21. tests/integration/test_edge_kill.py holds it. The price: connections opened in
+one burst to idle workers go to whoever wakes first (of 100 kept alive, one of five workers had
+70); SO_REUSEPORT spreads those better.
 
 Children run in process groups of their own: a Ctrl-C in the terminal reaches the supervisor alone,
 which then drains them in their order.

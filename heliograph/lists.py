@@ -34,7 +34,7 @@ def add_options(parser: ArgumentParser) -> None:
     parser.add_argument("--send", default="", metavar="ID", help="tells one sending of a campaign "
                         "from another (default: the campaign's name)")  # fmt: skip
     parser.add_argument("--sent-at", metavar="TIME", help="when it is mailed: ISO 8601 (UTC unless "
-                        "it says otherwise) or Unix seconds, at most 30 days ahead "
+                        "it says otherwise) or Unix seconds, at most a year ahead "
                         "(default: now)")  # fmt: skip
     parser.add_argument("--format", choices=("csv", "jsonl"), default="",
                         help="of FILE (default: by its suffix)")  # fmt: skip

@@ -69,7 +69,7 @@ class Minter:
         """The URLs of one mail, recorded and safe on disk.
 
         `send` tells one sending of a campaign from another (its name by default); `sent_at` is
-        a datetime, ISO 8601 (UTC unless it says otherwise) or Unix seconds, at most 30 days ahead
+        a datetime, ISO 8601 (UTC unless it says otherwise) or Unix seconds, at most a year ahead
         (now by default); numbers are taken as their digits; `links` maps names of yours to target
         URLs.
         Raises ValueError where something does not fit, Failure where it cannot be recorded,

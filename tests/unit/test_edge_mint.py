@@ -83,7 +83,7 @@ def test_a_hash_is_keyed_and_stable() -> None:
         ({"campaign": "é" * 128}, "campaign is longer than 255 bytes"),
         ({"message_id": "m" * 256}, "message_id is longer than 255 bytes"),
         ({"sent_at": "yesterday"}, "sent_at is neither"),
-        ({"sent_at": NOW + SLACK_SECONDS + 2}, "sent_at is more than 30 days ahead"),
+        ({"sent_at": NOW + SLACK_SECONDS + 2}, "sent_at is more than a year ahead"),
         ({"sent_at": -1}, "between 1970 and 2106"),
         ({"sent_at": 1e300}, "between 1970 and 2106"),
         ({"links": {"a": "javascript:alert(1)"}}, "link 'a': a link must be"),

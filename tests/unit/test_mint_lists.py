@@ -166,7 +166,7 @@ def test_addresses_are_refused_with_advice(data: Path, capfd: Capture) -> None:
         ("id,id", [], "two columns have the name 'id'"),
         ("id,b,b", ["--link", "b"], "two columns have the name 'b'"),
         ("id", ["--sent-at", ""], "--sent-at '' is neither"),
-        ("id", ["--sent-at", "2100-01-01"], "'2100-01-01' is more than 30 days ahead"),
+        ("id", ["--sent-at", "2100-01-01"], "'2100-01-01' is more than a year ahead"),
         ("", [], "the first line must name the columns"),
         ('"id', [], "the header is no CSV"),
         ("id", ["--sent-at", "yesterday"], "--sent-at 'yesterday' is neither"),
