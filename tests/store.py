@@ -12,6 +12,8 @@ from consumer.migrate import migrate
 from consumer.store import open_embedded
 from consumer.writer import Writer
 from schemas import event
+from tests.engine import Engine
+from tests.engine import client as connect_to
 
 JOURNAL = "01a20c263890da65296bb9b00a84"
 OTHER = "01a20c2637daa209640f18545050"
@@ -23,6 +25,27 @@ PARTITION: Partition = ("t", 0)
 def client(tmp_path: Path) -> Iterator[Client]:
     """An empty migrated store."""
     found = open_embedded(tmp_path / "store")
+    migrate(found, "heliograph")
+    yield found
+    found.close()
+
+
+@pytest.fixture(scope="session")
+def engine_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The engine behind HTTP, in a process of its own."""
+    engine = Engine(tmp_path_factory.mktemp("engine"))
+    yield engine.url
+    engine.stop()
+
+
+@pytest.fixture(params=["embedded", "http"])
+def either_client(request: pytest.FixtureRequest) -> Iterator[Client]:
+    """An empty migrated store, once in this process and once behind HTTP."""
+    if request.param == "embedded":
+        yield request.getfixturevalue("embedded_client")
+        return
+    found = connect_to(request.getfixturevalue("engine_url"))
+    found.command("DROP DATABASE IF EXISTS heliograph SYNC")
     migrate(found, "heliograph")
     yield found
     found.close()

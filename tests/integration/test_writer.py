@@ -1,4 +1,7 @@
-"""Batches into the real engine: each event once, whatever the batches repeat or hold."""
+"""Batches into the real engine: each event once, whatever the batches repeat or hold.
+
+The same suite on the engine in this process and on the one behind HTTP.
+"""
 
 from collections import Counter
 
@@ -18,13 +21,15 @@ from tests.store import (
     batch,
     block,
     body,
-    client,
+    engine_url,
     identities,
     raw,
     writer,
 )
+from tests.store import client as embedded_client
+from tests.store import either_client as client
 
-__all__ = ["client"]
+__all__ = ["client", "embedded_client", "engine_url"]
 
 
 def test_a_batch_is_stored_field_by_field(client: Client) -> None:
