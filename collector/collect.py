@@ -13,7 +13,7 @@ import msgspec
 
 from collector import health, ring
 from collector.settings import CollectorSettings, host_port
-from collector.supervisor import Child, Supervisor, bind
+from collector.supervisor import Child, Supervisor, bind_shared
 from schemas import keyring
 from schemas.keyring import KeyFileError
 from schemas.settings import encode
@@ -63,15 +63,16 @@ async def serve(
     _allow_many_connections()
     with contextlib.ExitStack() as sockets:
 
-        def listen(host: str, port: int) -> socket.socket:
+        def listen(host: str, port: int, count: int = 1) -> list[socket.socket]:
             try:
-                return sockets.enter_context(bind(host, port))
+                found = bind_shared(host, port, count)
             except OSError as error:
                 raise StartError(error.strerror) from None
+            return [sockets.enter_context(sock) for sock in found]
 
-        public = listen(settings.host, settings.port)
-        health_socket = listen(settings.health_host, settings.health_port)
-        port = public.getsockname()[1]
+        public = listen(settings.host, settings.port, settings.workers)
+        (health_socket,) = listen(settings.health_host, settings.health_port)
+        port = public[0].getsockname()[1]
         settings = msgspec.structs.replace(settings, public_url=settings.url(port))
         children = [*_workers(settings, public, listen), *_shipper(settings, listen), *extra]
         supervisor = Supervisor(children, settings.drain_seconds)
@@ -94,25 +95,25 @@ async def serve(
 
 def _workers(
     settings: CollectorSettings,
-    public: socket.socket,
-    listen: Callable[[str, int], socket.socket],
+    public: list[socket.socket],
+    listen: Callable[[str, int], list[socket.socket]],
 ) -> list[Child]:
     line = encode(settings)
     children = []
-    for number in range(settings.workers):
-        name, own = f"worker-{number}", listen("127.0.0.1", 0)
-        argv = ("collector.worker", name, str(public.fileno()), str(own.fileno()))
-        children.append(_child(name, argv, line, public, own, order=0))
+    for number, listener in enumerate(public):
+        name, (own,) = f"worker-{number}", listen("127.0.0.1", 0)
+        argv = ("collector.worker", name, str(listener.fileno()), str(own.fileno()))
+        children.append(_child(name, argv, line, listener, own, order=0))
     return children
 
 
 def _shipper(
-    settings: CollectorSettings, listen: Callable[[str, int], socket.socket]
+    settings: CollectorSettings, listen: Callable[[str, int], list[socket.socket]]
 ) -> list[Child]:
     """Drained after the workers, so that what they wrote last is shipped too."""
     if not settings.kafka:
         return []
-    own = listen("127.0.0.1", 0)
+    (own,) = listen("127.0.0.1", 0)
     argv = ("collector.shipper", str(own.fileno()))
     return [_child("shipper", argv, encode(settings), own, order=1)]
 

@@ -3,13 +3,13 @@
 A child gets its settings as one line on stdin, which stays open: its end tells the child that the
 supervisor is gone, also after kill -9.
 
-Sockets are bound by the parent and inherited; the workers share one listening socket. Measured
-with two workers, 40 connections in the queue and one worker killed (and restarted after 1 s): a
-shared socket answered all 40, the last after 0.3 s; SO_REUSEPORT with a socket for each, held by
-the parent, all 40, but half of them after the restart; SO_REUSEPORT with sockets of the workers'
-own reset 21. tests/integration/test_edge_kill.py holds it. The price: connections opened in
-one burst to idle workers go to whoever wakes first (of 100 kept alive, one of five workers had
-70); SO_REUSEPORT spreads those better.
+Sockets are bound by the parent and inherited. Each worker has a listening socket of its own on the
+common port (SO_REUSEPORT), which the parent holds too, so that a worker's death closes none: what
+waits in its queue is answered once it is back. Measured with two workers, 40 connections in the
+queue and one worker killed: all 40 were answered, those of the dead one after its restart; with
+sockets of the workers' own 21 were reset. One socket shared by all answers the 40 sooner, but
+does not balance: whoever wakes first takes a whole burst, and of two workers under locust's
+keep-alive connections one did all the work. tests/integration/test_edge_kill.py holds both.
 
 Children run in process groups of their own: a Ctrl-C in the terminal reaches the supervisor alone,
 which then drains them in their order.
@@ -166,12 +166,22 @@ def _told(code: int) -> str:
     return f"code {code}" if code >= 0 else f"signal {-code}"
 
 
-def bind(host: str, port: int, *, backlog: int = 1024) -> socket.socket:
+def bind_shared(host: str, port: int, count: int) -> list[socket.socket]:
+    """Listening sockets of one port, among which the kernel spreads connections; raises OSError."""
+    # Nobody else's may be among them, and sockets that share a port would not tell.
+    with bind(host, port) as alone:
+        port = alone.getsockname()[1]
+    return [bind(host, port, share=True) for _ in range(count)]
+
+
+def bind(host: str, port: int, *, backlog: int = 1024, share: bool = False) -> socket.socket:
     """A listening socket for children to inherit; raises OSError."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     sock = socket.socket(family, socket.SOCK_STREAM)
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if share:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         sock.bind((host, port))
         sock.listen(backlog)
     except OSError as error:

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import os
 import random
+import re
 import signal
 import socket
 import threading
@@ -128,7 +129,7 @@ def test_a_drain_under_load(tmp_path: Path) -> None:
 
 
 def test_what_only_waits_in_the_queue_is_answered(tmp_path: Path) -> None:
-    """A worker dies with connections waiting that nobody has accepted: the others take them."""
+    """A worker dies with connections waiting that nobody has accepted: its successor does."""
     with collecting(settings(tmp_path / "data", workers=2)) as collector:
         workers = collector.children("collector.worker")
         for pid in workers:
@@ -142,6 +143,22 @@ def test_what_only_waits_in_the_queue_is_answered(tmp_path: Path) -> None:
         assert len(load.answered) == 30
         assert load.refused == 0
     assert set(recorded(collector.data)) == load.answered
+
+
+def test_a_burst_of_connections_is_spread(tmp_path: Path) -> None:
+    """Of 60 that are opened at once and kept alive, no worker gets nearly all."""
+    with collecting(settings(tmp_path / "data", workers=2)) as collector:
+        kept = [socket.create_connection(("127.0.0.1", collector.port)) for _ in range(60)]
+        for connection in kept:
+            connection.sendall(b"GET /o/x.gif HTTP/1.1\r\nHost: x\r\n\r\n")
+        for connection in kept:
+            assert connection.recv(4096).startswith(b"HTTP/1.1 200 ")
+        page = collector.ask("/metrics")[1]
+        for connection in kept:
+            connection.close()
+    shares = re.findall(r'hits_total\{kind="open",process="\S+",result="malformed"\} (\S+)', page)
+    assert sum(map(float, shares)) == 60
+    assert min(map(float, shares)) >= 10
 
 
 def test_orphans_drain(tmp_path: Path) -> None:
