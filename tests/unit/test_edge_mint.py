@@ -68,6 +68,15 @@ def test_what_is_far_ahead_can_be_taken_back() -> None:
     assert msgspec.json.decode(told.body)["sent_at"] == int(ahead)
 
 
+def test_a_planned_send_and_its_cancelling_are_dated_when_they_were_recorded() -> None:
+    """Dated by the planned time, the send would outlast every cancelling before it."""
+    for cancelled in (False, True):
+        request = SendRequest(
+            campaign="c", recipient="r", sent_at=NOW + 300 * 86_400, cancelled=cancelled
+        )
+        assert msgspec.json.decode(MINT.send(request).body)["ts"] == int(NOW * 1000)
+
+
 def test_a_hash_is_keyed_and_stable() -> None:
     minted = MINT.send(SendRequest(campaign="c", recipient=" Ann@X.org", hash_recipient=True))
     assert minted.recipient == RING.hash_recipient("ann@x.org")
