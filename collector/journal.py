@@ -104,7 +104,7 @@ class Journal:
             self.written += len(bodies)
         else:
             self.lost[loss] += len(bodies)
-        self.trouble = loss
+            self.trouble = loss  # only `maintain` ends it: a small event may fit on a full disk
         return loss is None
 
     def _write(self, data: bytes, first_seq: int) -> Loss | None:
@@ -164,7 +164,20 @@ class Journal:
         if self._fd >= 0 and self._due(0):
             self._leave()
         if self.trouble is not None:
-            self.trouble = self._write(frame.encode(self.next_seq, 0, b""), self.next_seq)
+            self.trouble = self._tightness() or self._write(
+                frame.encode(self.next_seq, 0, b""), self.next_seq
+            )
+
+    def _tightness(self) -> Loss | None:
+        """What leaves no room for a group of events, though a probe would fit."""
+        room = min(frame.MAX_BLOCK, self._max_bytes // 8)
+        if self.used + room > self._max_bytes:
+            return "cap"
+        try:
+            disk = os.statvfs(self._root)
+        except OSError:
+            return "io"
+        return "full" if disk.f_bavail * disk.f_frsize < room else None
 
     def sync(self) -> None:
         """Make everything written so far durable. May run in a thread beside `append`.

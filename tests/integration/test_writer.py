@@ -3,8 +3,10 @@
 The same suite on the engine in this process and on the one behind HTTP.
 """
 
+import threading
 from collections import Counter
 
+import clickhouse_connect
 import pytest
 from clickhouse_connect.driver.client import Client
 from hypothesis import HealthCheck, given, settings
@@ -14,6 +16,7 @@ from consumer.batch import Batch
 from consumer.errors import Poison, StoreTrouble
 from consumer.store import TableGone, execute, rows
 from schemas import event
+from tests.engine import client as connect_to
 from tests.store import (
     JOURNAL,
     NOW,
@@ -239,3 +242,27 @@ def test_old_events_beside_new_ones_are_looked_for_apart(client: Client) -> None
     made.write(batch(block([body()] * 3, 1), block([body()] * 3, 70_000_001)))
     ledger = rows(client, "SELECT first_seq, last_seq FROM heliograph.taken ORDER BY first_seq")
     assert ledger == [(1, 3), (70_000_001, 70_000_003)]
+
+
+def test_a_fence_waits_for_its_own_partition_only(client: Client, engine_url: str) -> None:
+    """stage_…_1_ is no pattern that stage_…_10_ matches."""
+    if not hasattr(client, "path"):
+        other = connect_to(engine_url)
+    else:
+        other = clickhouse_connect.get_client(interface="chdb", path=client.path)
+    tenth = writer(client, ("t", 10))
+    slow = (
+        f"INSERT INTO {tenth.stage.table} (journal, seq, ts, kind, campaign) "
+        f"SELECT '{JOURNAL}', number + 1, {NOW}000, 'open', 'c' FROM numbers(20) "
+        "WHERE sleepEachRow(0.2) = 0"
+    )
+    settings = {"max_block_size": 1, "max_threads": 1}
+    inserting = threading.Thread(target=other.command, args=(slow,), kwargs={"settings": settings})
+    inserting.start()
+    running = "SELECT count() FROM system.processes WHERE query_kind = 'Insert'"
+    while not rows(client, running)[0][0]:
+        assert inserting.is_alive()
+    writer(client, ("t", 1))
+    assert inserting.is_alive(), "the fence of partition 1 waited for partition 10"
+    inserting.join()
+    other.close()

@@ -209,6 +209,7 @@ def test_a_failed_sync_leaves_the_segment(
     assert journal.append([BODY])
     assert [first for first, _ in directory.segments(journal.path)] == [1, 2]
     journal.sync()
+    journal.maintain()
     assert journal.trouble is None
     journal.close()
     assert own(root) == [1, 2]
@@ -310,3 +311,23 @@ def test_losses_at_the_end_leave_a_trace(root: Path, clock: Clock) -> None:
     reader = Reader(journal.path, 1)
     assert reader.read(1 << 20) == []
     assert (reader.finished, reader.next_seq) == (True, 6)
+
+
+def test_a_disk_with_room_for_a_probe_only_stays_in_trouble(
+    root: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Readiness must not say that events are taken where the next group will not fit."""
+    journal = make(root, clock)
+    journal.append([BODY])
+    with small_files():
+        assert not journal.append([BODY] * 20)
+    real = os.statvfs(root)
+    monkeypatch.setattr(os, "statvfs", lambda _: os.statvfs_result((*real[:3], 0, 0, *real[5:])))
+    journal.maintain()
+    assert journal.trouble == "full"
+    assert journal.append([BODY])  # one that fits is kept, and does not end the trouble
+    assert journal.trouble == "full"
+    monkeypatch.undo()
+    journal.maintain()
+    assert journal.trouble is None
+    journal.close()
