@@ -14,6 +14,12 @@ class Figure(NamedTuple):
     beside: str = ""  # e.g. "1.18x nginx"
     goal: str = ""
     met: bool | None = None
+    bar: bool | None = None  # whether a bar below the goal is held; unset, the goal is the bar
+
+    @property
+    def failed(self) -> bool:
+        """Whether this makes the run fail: below the bar, or below the goal where it is the bar."""
+        return not self.bar if self.bar is not None else self.met is False
 
 
 def left_out(what: str, reason: str) -> Figure:
