@@ -1,20 +1,20 @@
 """The edge's routes in aiohttp: pixels, links, sends."""
 
 import asyncio
-import re
 from collections.abc import Awaitable, Callable
 from typing import Final
 from urllib.parse import urlsplit
 
-from aiohttp import HttpVersion11, web
+from aiohttp import web
 
-from collector.beacon import PIXEL, PIXEL_HEADERS, PREFETCH_HEADERS, Beacon, Hit
+from collector.beacon import Beacon, Client, Recorded
 from collector.client import TrustedProxies
 from collector.metrics import EdgeMetrics
+from collector.pixel import PIXEL, PIXEL_HEADERS
+from schemas.token import Purpose
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
-_HOST: Final = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._~!$&'()*+,;=%-]+)(?::[0-9]{0,5})?")
 _NO_STORE: Final = {"Cache-Control": "no-store"}
 
 
@@ -29,7 +29,7 @@ class Edge:
         """The same image to everyone; a usable token is recorded before it leaves."""
         name = request.match_info["token"]
         token = name[:-4] if name.endswith(".gif") else ""
-        stored = self._beacon.record("open", token, self._hit(request)).stored
+        stored = self._record("open", token, request).stored
         if stored is not None:
             await asyncio.shield(stored)
         return web.Response(body=PIXEL, headers=PIXEL_HEADERS)
@@ -37,7 +37,7 @@ class Edge:
     async def click(self, request: web.Request) -> web.Response:
         """On to the sealed URL, as it was sealed; a plain page where there is none."""
         token = request.match_info["token"]
-        link, stored = self._beacon.record("click", token, self._hit(request))
+        link, stored = self._record("click", token, request)
         if stored is not None:
             await asyncio.shield(stored)
         if not link:
@@ -45,17 +45,12 @@ class Edge:
         headers = {"Location": link, "Referrer-Policy": "no-referrer", **_NO_STORE}
         return web.Response(status=302, headers=headers)
 
-    def _hit(self, request: web.Request) -> Hit:
-        headers = request.headers
+    def _record(self, purpose: Purpose, token: str, request: web.Request) -> Recorded:
         peer = request.transport.get_extra_info("peername") if request.transport else None
-        return Hit(
-            request.method,
-            self._proxies.client(peer[0] if peer else "", headers.getall("X-Forwarded-For", ())),
-            headers.get("User-Agent", ""),
-            headers.get("Accept-Language", ""),
-            headers.get("Referer", ""),
-            next((value for name in PREFETCH_HEADERS if (value := headers.get(name))), ""),
-        )
+        forwarded = request.headers.getall("X-Forwarded-For", ())
+        address = self._proxies.client(peer[0] if peer else "", forwarded)
+        client = Client.of(request.method, request.headers)
+        return self._beacon.record(purpose, token, client, address)
 
 
 def plain(status: int, text: str, *, close: bool = False) -> web.Response:
@@ -105,14 +100,14 @@ def _leave(draining: Callable[[], bool]) -> Callable[..., Awaitable[web.StreamRe
 def _checks(sends: Handler, metrics: EdgeMetrics) -> Callable[..., Awaitable[web.StreamResponse]]:
     @web.middleware
     async def check(request: web.Request, handler: Handler) -> web.StreamResponse:
-        if not _good_host(request):
-            metrics.bad_requests.inc()
-            return plain(400, "The Host header is not valid.", close=True)
         takes_body = request.match_info.handler == sends
         if request.body_exists and not takes_body:
             metrics.bad_requests.inc()
-            status = 413 if request.method in ("GET", "HEAD") else 405
-            return plain(status, "No body belongs here.", close=True)
+            status = 400 if request.method in ("GET", "HEAD") else 405
+            answer = plain(status, "No body belongs here.", close=True)
+            if status == 405:
+                answer.headers["Allow"] = "GET, HEAD"
+            return answer
         try:
             return await handler(request)
         except web.HTTPMethodNotAllowed as error:
@@ -123,10 +118,3 @@ def _checks(sends: Handler, metrics: EdgeMetrics) -> Callable[..., Awaitable[web
             return plain(404, "There is nothing here.")
 
     return check
-
-
-def _good_host(request: web.Request) -> bool:
-    hosts = request.headers.getall("Host", ())
-    if not hosts:
-        return request.version < HttpVersion11
-    return len(hosts) == 1 and _HOST.fullmatch(hosts[0]) is not None

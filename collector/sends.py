@@ -14,7 +14,7 @@ from typing import IO, Final
 
 import msgspec
 import orjson
-from aiohttp import web
+from aiohttp import HttpVersion11, web
 
 from collector.app import plain
 from collector.group_commit import GroupCommit
@@ -62,6 +62,8 @@ class Sends:
         limit = self._settings.sends_max_bytes
         if (request.content_length or 0) > limit:
             return plain(413, f"The body is longer than {limit} bytes.", close=True)
+        if _waits_to_be_asked(request):
+            await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         with tempfile.SpooledTemporaryFile(_IN_MEMORY, dir=str(self._settings.data)) as spool:
             try:
                 complete = await _take(request, spool, limit)
@@ -124,6 +126,13 @@ class Sends:
             return [_error(n, reason) if n in bodies else text for n, text in answers]
         self._counts["recorded"].inc(len(bodies))
         return [text for _, text in answers]
+
+
+def _waits_to_be_asked(request: web.Request) -> bool:
+    return request.version >= HttpVersion11 and any(
+        name.lower() == b"expect" and value.lower() == b"100-continue"
+        for name, value in request.raw_headers
+    )
 
 
 async def _take(request: web.Request, spool: IO[bytes], limit: int) -> bool:

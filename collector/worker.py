@@ -4,33 +4,35 @@ supervisor. One process, one event loop, one journal of its own.
 
 import asyncio
 import contextlib
-import logging
 import os
 import socket
 import sys
 import time
-from typing import Final
+from typing import Any, Final
 
 import uvloop
 from aiohttp import web
-from aiohttp.http_exceptions import HttpProcessingError
 from prometheus_client import CollectorRegistry
 
-from collector import ring
+from collector import http1, ring
 from collector.app import Edge, make_app
 from collector.beacon import Beacon
 from collector.client import TrustedProxies
 from collector.group_commit import GroupCommit
 from collector.health import State, serve_child
+from collector.hot_path import HotPath
 from collector.journal import Journal, Loss
 from collector.keys import Keys
 from collector.metrics import EdgeMetrics, JournalMetrics
+from collector.plain import Plain
 from collector.sends import Sends
 from collector.settings import CollectorSettings
 from schemas.child import end_of_service, read_settings, start_logging
 from schemas.journal.directory import journal_id
 
 _KEYS_SECONDS: Final = 2.0
+_SWEEP_SECONDS: Final = 5.0
+KEEPALIVE_SECONDS: Final = 75.0
 #: How long connections may ask on while draining, each answer being their last.
 _GRACE_SECONDS: Final = 0.5
 _TROUBLE: Final[dict[Loss, str]] = {
@@ -61,8 +63,8 @@ class Worker:
         self.registry = CollectorRegistry()
         self.registry.register(JournalMetrics(self.commit, self.keys, settings.journal_max_bytes))
 
-    def app(self) -> web.Application:
-        """The routes, recording into this worker's journal."""
+    def runner(self, **options: Any) -> web.AppRunner:
+        """The server of the routes, recording into this worker's journal."""
         metrics = EdgeMetrics(self.registry)
         edge = Edge(
             Beacon(self.keys, self.commit, time.time, metrics),
@@ -70,7 +72,8 @@ class Worker:
         )
         sends = Sends(self.settings, self.keys, self.commit, time.time, metrics)
         url = self.settings.public_url
-        return make_app(edge, sends.handle, url, metrics, lambda: self.draining)
+        app = make_app(edge, sends.handle, url, metrics, lambda: self.draining)
+        return http1.Runner(app, metrics.bad_requests.inc, **options)
 
     def state(self) -> State:
         """Whether events can be taken."""
@@ -88,21 +91,20 @@ class Worker:
             asyncio.create_task(self.commit.run()),
             asyncio.create_task(self._watch_keys()),
         ]
-        runner = web.AppRunner(
-            self.app(),
-            access_log=None,
-            keepalive_timeout=75.0,
-            lingering_time=2.0,
-            shutdown_timeout=self.settings.drain_seconds / 2,
+        runner = self.runner(
+            keepalive_timeout=KEEPALIVE_SECONDS, shutdown_timeout=self.settings.drain_seconds / 2
         )
         await runner.setup()
-        site = web.SockSite(runner, listener, backlog=1024)
-        await site.start()
+        assert runner.server is not None
+        hot = self.hot_path(runner.server)
+        server = await asyncio.get_running_loop().create_server(hot, sock=listener, backlog=1024)
+        tasks.append(asyncio.create_task(_sweep(hot)))
         health_runner = await serve_child(health, self.state, self.registry)
         await ended.wait()
-        self.draining = True
-        await site.stop()
-        await _until_left(runner)
+        self.draining = hot.draining = True
+        server.close()
+        await _until_left(runner, hot)
+        hot.close()
         await runner.cleanup()
         for task in tasks:
             task.cancel()
@@ -115,11 +117,17 @@ class Worker:
             self.keys.refresh()
 
 
-async def _until_left(runner: web.AppRunner) -> None:
+async def _sweep(hot: HotPath) -> None:
+    while True:
+        await asyncio.sleep(_SWEEP_SECONDS)
+        hot.sweep(KEEPALIVE_SECONDS)
+
+
+async def _until_left(runner: web.AppRunner, hot: HotPath) -> None:
     """Wait a moment for the connections to ask what they were about to ask."""
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(_GRACE_SECONDS):
-            while runner.server and runner.server.connections:  # noqa: ASYNC110 - nothing to await
+            while hot.connections or runner.server and runner.server.connections:  # noqa: ASYNC110 - nothing to await
                 await asyncio.sleep(0.01)
 
 
@@ -128,16 +136,9 @@ async def _work(settings: CollectorSettings, listener: int, health: int) -> None
     await worker.serve(socket.socket(fileno=listener), socket.socket(fileno=health))
 
 
-def _ours(record: logging.LogRecord) -> bool:
-    """Whether a log record tells of something else than bytes that are no HTTP."""
-    kind = record.exc_info[0] if record.exc_info else None
-    return kind is None or not issubclass(kind, HttpProcessingError)
-
-
 def main() -> None:
     """The process."""
     start_logging()
-    logging.getLogger("aiohttp.server").addFilter(_ours)
     _, listener, health = sys.argv[1:]
     settings = read_settings(CollectorSettings)
     uvloop.run(_work(settings, int(listener), int(health)))
