@@ -20,19 +20,15 @@ from collector.beacon import Beacon
 from collector.client import TrustedProxies
 from collector.group_commit import GroupCommit
 from collector.health import State, serve_child
-from collector.hot_path import HotPath
 from collector.journal import Journal, Loss
 from collector.keys import Keys
 from collector.metrics import EdgeMetrics, JournalMetrics
-from collector.plain import Plain
 from collector.sends import Sends
 from collector.settings import CollectorSettings
 from schemas.child import end_of_service, read_settings, start_logging
 from schemas.journal.directory import journal_id
 
 _KEYS_SECONDS: Final = 2.0
-_SWEEP_SECONDS: Final = 5.0
-KEEPALIVE_SECONDS: Final = 75.0
 #: How long connections may ask on while draining, each answer being their last.
 _GRACE_SECONDS: Final = 0.5
 _TROUBLE: Final[dict[Loss, str]] = {
@@ -92,19 +88,16 @@ class Worker:
             asyncio.create_task(self._watch_keys()),
         ]
         runner = self.runner(
-            keepalive_timeout=KEEPALIVE_SECONDS, shutdown_timeout=self.settings.drain_seconds / 2
+            keepalive_timeout=75.0, shutdown_timeout=self.settings.drain_seconds / 2
         )
         await runner.setup()
-        assert runner.server is not None
-        hot = self.hot_path(runner.server)
-        server = await asyncio.get_running_loop().create_server(hot, sock=listener, backlog=1024)
-        tasks.append(asyncio.create_task(_sweep(hot)))
+        site = web.SockSite(runner, listener, backlog=1024)
+        await site.start()
         health_runner = await serve_child(health, self.state, self.registry)
         await ended.wait()
-        self.draining = hot.draining = True
-        server.close()
-        await _until_left(runner, hot)
-        hot.close()
+        self.draining = True
+        await site.stop()
+        await _until_left(runner)
         await runner.cleanup()
         for task in tasks:
             task.cancel()
@@ -117,17 +110,11 @@ class Worker:
             self.keys.refresh()
 
 
-async def _sweep(hot: HotPath) -> None:
-    while True:
-        await asyncio.sleep(_SWEEP_SECONDS)
-        hot.sweep(KEEPALIVE_SECONDS)
-
-
-async def _until_left(runner: web.AppRunner, hot: HotPath) -> None:
+async def _until_left(runner: web.AppRunner) -> None:
     """Wait a moment for the connections to ask what they were about to ask."""
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(_GRACE_SECONDS):
-            while hot.connections or runner.server and runner.server.connections:  # noqa: ASYNC110 - nothing to await
+            while runner.server and runner.server.connections:  # noqa: ASYNC110 - nothing to await
                 await asyncio.sleep(0.01)
 
 
