@@ -8,11 +8,12 @@ records as they are.
 
 import asyncio
 import contextlib
+import itertools
 import logging
 import socket
 import sys
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -33,6 +34,8 @@ from schemas.kafka import MAX_RECORD
 log = logging.getLogger(__name__)
 
 _IN_FLIGHT_BYTES: Final = 16 << 20
+#: A producer of aiokafka has one request at a broker at a time: the other fills the pause.
+_PRODUCERS: Final = 4
 _POLL_SECONDS: Final = 0.1
 _HOUSEKEEPING_SECONDS: Final = 1.0
 _EXPIRE_SECONDS: Final = 30.0
@@ -67,6 +70,7 @@ class Shipper:
         self._metrics = metrics
         self._ended = ended
         self._tracks: dict[str, Track] = {}
+        self._numbers = itertools.count()
         self._finished: set[str] = set()
         self._progress = time.monotonic()
         self._housekept = self._expired = 0.0
@@ -99,18 +103,20 @@ class Shipper:
                 return  # it cannot be shipped now; the next start goes on here
 
     async def _session(self) -> None:
-        """Ship over one producer until it fails or all is done."""
-        producer = await self._connect()
+        """Ship over new producers until one fails or all is done."""
+        producers: list[Any] = []
         try:
+            for _ in range(_PRODUCERS):
+                producers.append(await self._connect())
             self.trouble = ""
             self._metrics.connected.set(1)
             self._progress = time.monotonic()
-            await self._pump(producer)
+            await self._pump(producers)
         finally:
             self._metrics.connected.set(0)
             for track in self._tracks.values():
                 track.rewind()
-            await abandon(producer)
+            await asyncio.gather(*map(abandon, producers))
 
     def _failed(self, error: BaseException) -> None:
         told = f"{type(error).__name__}: {error}"
@@ -119,14 +125,14 @@ class Shipper:
         self.trouble = told
         self._metrics.failures.inc()
 
-    async def _pump(self, producer: Any) -> None:
+    async def _pump(self, producers: Sequence[Any]) -> None:
         while True:
             ending = self._ended.is_set()  # asked first: what was written before is then seen
             await self._housekeep()
             read = self._fill()
-            await self._send(producer)
+            self._send(producers)
             self._acknowledge()
-            waiting = [t.first_answer for t in self._tracks.values() if t.first_answer]
+            waiting = [f for t in self._tracks.values() for f in t.waiting]
             if ending and not read and not waiting:
                 return
             if not read:
@@ -136,7 +142,7 @@ class Shipper:
         """Read what is new of every journal, as far as memory allows; whether there was more."""
         for journal in directory.journals(self._root):
             if journal.name not in self._tracks and journal.name not in self._finished:
-                self._tracks[journal.name] = Track(journal, self._damaged)
+                self._tracks[journal.name] = Track(journal, self._damaged, next(self._numbers))
         room = _IN_FLIGHT_BYTES - sum(t.pending_bytes for t in self._tracks.values())
         read = False
         for track in self._tracks.values():
@@ -147,16 +153,10 @@ class Shipper:
             room -= track.pending_bytes - before
         return read
 
-    async def _send(self, producer: Any) -> None:
+    def _send(self, producers: Sequence[Any]) -> None:
+        """Let each journal's records go to its producer, which keeps their order."""
         for track in self._tracks.values():
-            for record in track.unsent():
-                answer = await producer.send(
-                    self._settings.topic,
-                    record.value,
-                    key=track.journal.name.encode(),
-                    headers=record.headers,
-                )
-                track.sent(answer)
+            track.send(producers[track.number % len(producers)], self._settings.topic)
 
     def _acknowledge(self) -> None:
         for name, track in list(self._tracks.items()):

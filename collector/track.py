@@ -17,11 +17,13 @@ _READ_BYTES: Final = 4 << 20
 class Track:
     """One journal. Records leave in order, and the position follows what is acknowledged."""
 
-    def __init__(self, journal: Path, on_damage: OnDamage) -> None:
+    def __init__(self, journal: Path, on_damage: OnDamage, number: int) -> None:
         self.journal = journal
+        self.number = number
         self.acked = directory.read_position(journal)
         self.pending: deque[Record] = deque()
         self._answers: deque[asyncio.Future[Any]] = deque()  # of the first records pending
+        self._sending: asyncio.Task[None] | None = None
         self._reader = Reader(journal, self.acked, on_damage)
 
     @property
@@ -35,9 +37,9 @@ class Track:
         return sum(len(record.value) for record in self.pending)
 
     @property
-    def first_answer(self) -> asyncio.Future[Any] | None:
-        """The answer to wait for."""
-        return self._answers[0] if self._answers else None
+    def waiting(self) -> list[asyncio.Future[Any]]:
+        """What goes on without us: the first answer, and the sending of what is still to go."""
+        return [*list(self._answers)[:1], *([self._sending] if self._sending else [])]
 
     def fill(self) -> bool:
         """Read what is new, if there is room for it; whether something was."""
@@ -47,14 +49,23 @@ class Track:
         self.pending.extend(coalesce(self._reader.read(_READ_BYTES)))
         return len(self.pending) > before
 
-    def unsent(self) -> list[Record]:
-        """The records that are still to be given to the producer."""
-        return list(self.pending)[len(self._answers) :]
+    def send(self, producer: Any, topic: str) -> None:
+        """Give the producer what it has not been given yet, in a task of its own.
 
-    def sent(self, answer: asyncio.Future[Any]) -> None:
-        """The next unsent record is with the producer."""
-        answer.add_done_callback(_retrieve)
-        self._answers.append(answer)
+        A producer takes one full record a partition and then waits for its answer: other journals
+        must not wait as well.
+        """
+        if self._sending is None and len(self.pending) > len(self._answers):
+            self._sending = asyncio.create_task(self._send(producer, topic))
+            self._sending.add_done_callback(_retrieve)
+
+    async def _send(self, producer: Any, topic: str) -> None:
+        while len(self.pending) > len(self._answers):
+            record = self.pending[len(self._answers)]
+            key = self.journal.name.encode()
+            answer = await producer.send(topic, record.value, key=key, headers=record.headers)
+            answer.add_done_callback(_retrieve)
+            self._answers.append(answer)
 
     def acknowledge(self) -> list[Record]:
         """Move the position over what was acknowledged, in order; raises what a send raised."""
@@ -64,6 +75,9 @@ class Track:
                 self._answers[0].result()
                 self._answers.popleft()
                 done.append(self.pending.popleft())
+            if self._sending is not None and self._sending.done():
+                sending, self._sending = self._sending, None
+                sending.result()
         finally:
             if done:
                 self.acked = done[-1].next_seq
@@ -72,6 +86,9 @@ class Track:
 
     def rewind(self) -> None:
         """Forget what was sent: the producer is gone, so all that is pending goes again."""
+        if self._sending is not None:
+            self._sending.cancel()
+            self._sending = None
         self._answers.clear()
 
 
