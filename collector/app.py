@@ -7,9 +7,11 @@ from urllib.parse import urlsplit
 
 from aiohttp import web
 
-from collector.beacon import PIXEL, PIXEL_HEADERS, PREFETCH_HEADERS, Beacon, Hit
+from collector.beacon import Beacon, Client, Recorded
 from collector.client import TrustedProxies
 from collector.metrics import EdgeMetrics
+from collector.pixel import PIXEL, PIXEL_HEADERS
+from schemas.token import Purpose
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -27,7 +29,7 @@ class Edge:
         """The same image to everyone; a usable token is recorded before it leaves."""
         name = request.match_info["token"]
         token = name[:-4] if name.endswith(".gif") else ""
-        stored = self._beacon.record("open", token, self._hit(request)).stored
+        stored = self._record("open", token, request).stored
         if stored is not None:
             await asyncio.shield(stored)
         return web.Response(body=PIXEL, headers=PIXEL_HEADERS)
@@ -35,7 +37,7 @@ class Edge:
     async def click(self, request: web.Request) -> web.Response:
         """On to the sealed URL, as it was sealed; a plain page where there is none."""
         token = request.match_info["token"]
-        link, stored = self._beacon.record("click", token, self._hit(request))
+        link, stored = self._record("click", token, request)
         if stored is not None:
             await asyncio.shield(stored)
         if not link:
@@ -43,17 +45,12 @@ class Edge:
         headers = {"Location": link, "Referrer-Policy": "no-referrer", **_NO_STORE}
         return web.Response(status=302, headers=headers)
 
-    def _hit(self, request: web.Request) -> Hit:
-        headers = request.headers
+    def _record(self, purpose: Purpose, token: str, request: web.Request) -> Recorded:
         peer = request.transport.get_extra_info("peername") if request.transport else None
-        return Hit(
-            request.method,
-            self._proxies.client(peer[0] if peer else "", headers.getall("X-Forwarded-For", ())),
-            headers.get("User-Agent", ""),
-            headers.get("Accept-Language", ""),
-            headers.get("Referer", ""),
-            next((value for name in PREFETCH_HEADERS if (value := headers.get(name))), ""),
-        )
+        forwarded = request.headers.getall("X-Forwarded-For", ())
+        address = self._proxies.client(peer[0] if peer else "", forwarded)
+        client = Client.of(request.method, request.headers)
+        return self._beacon.record(purpose, token, client, address)
 
 
 def plain(status: int, text: str, *, close: bool = False) -> web.Response:

@@ -6,6 +6,7 @@ reason and leaves no trace. What is answered does not depend on it.
 
 import asyncio
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from typing import Final, NamedTuple
 
 from collector.clock import event_time
@@ -15,29 +16,27 @@ from collector.metrics import EdgeMetrics
 from schemas import event
 from schemas.token import Mode, Purpose, TokenError
 
-#: A transparent GIF of one pixel; shorter ones lack the LZW end code.
-PIXEL: Final = bytes.fromhex(
-    "47494638396101000100800000ffffff00000021f90401000000002c00000000010001000002024401003b"
-)
-PIXEL_HEADERS: Final[Mapping[str, str]] = {
-    "Content-Type": "image/gif",
-    "Cache-Control": "no-cache, no-store, must-revalidate, max-age=0",
-    "Pragma": "no-cache",
-    "Expires": "0",
-}
 #: Browsers and mail programs announce a prefetch in one of these; the first that is set counts.
-PREFETCH_HEADERS: Final = ("Sec-Purpose", "Purpose", "X-Purpose", "X-Moz")
+PREFETCH_HEADERS: Final = ("sec-purpose", "purpose", "x-purpose", "x-moz")
 
 
-class Hit(NamedTuple):
-    """What a request tells of its sender: header values as they came, "" where absent."""
+class Client(NamedTuple):
+    """What a request tells of its sender, as parts of an event: all of it, and what is kept of it
+    where the consent mode keeps nothing of the client.
+    """
 
-    method: str
-    address: str
-    user_agent: str
-    accept_language: str
-    referer: str
-    prefetch: str
+    full: bytes
+    reduced: bytes
+
+    @classmethod
+    def of(cls, method: str, headers: Mapping[str, str]) -> "Client":
+        """From a request's headers, as they came."""
+        prefetch = next((value for name in PREFETCH_HEADERS if (value := headers.get(name))), "")
+        told = headers.get("user-agent", ""), headers.get("accept-language", "")
+        return cls(
+            event.client_part(method, *told, headers.get("referer", ""), prefetch),
+            event.client_part(method, "", "", "", prefetch),
+        )
 
 
 class Recorded(NamedTuple):
@@ -51,11 +50,8 @@ class Recorded(NamedTuple):
     stored: asyncio.Future[bool] | None
 
 
-_NOTHING: Final = Recorded("", None)
-
-
 class Beacon:
-    """Opens tokens and records hits."""
+    """Opens tokens and makes events of hits."""
 
     def __init__(
         self, keys: Keys, commit: GroupCommit, clock: Callable[[], float], metrics: EdgeMetrics
@@ -64,33 +60,46 @@ class Beacon:
         self._commit = commit
         self._clock = clock
         self._hits = metrics.hits
+        self._send_part = lru_cache(maxsize=4096)(event.send_part)
 
-    def record(self, purpose: Purpose, text: str, hit: Hit) -> Recorded:
+    def record(self, purpose: Purpose, text: str, client: Client, address: str) -> Recorded:
         """Take a hit on the token `text`. Answer only when `stored`, if there is one, is done."""
         try:
-            sealed, key_id = self._keys.unseal(purpose, text)
+            link, body = self.take(purpose, text, client, address, self._clock())
         except TokenError as error:
-            self._hits[purpose, error.reason].inc()
-            return _NOTHING
-        if sealed.mode == Mode.OFF:
-            self._hits[purpose, "off"].inc()
-            return Recorded(sealed.link, None)
-        full = sealed.mode == Mode.FULL  # the other modes keep nothing of the client
-        body = event.event(
-            event_time(self._clock(), sealed.sent_at),
+            self.refuse(purpose, error)
+            return Recorded("", None)
+        return Recorded(link, self._commit.record(body) if body else None)
+
+    def refuse(self, purpose: Purpose, error: TokenError) -> None:
+        """Count a text that is no token of ours."""
+        self._hits[purpose, error.reason] += 1
+
+    def take(
+        self, purpose: Purpose, text: str, client: Client, address: str, now: float
+    ) -> tuple[str, bytes]:
+        """Where a click's token leads, and the event's body, b"" where the mode keeps none.
+
+        Raises TokenError, which is not counted yet.
+        """
+        sealed, key_id = self._keys.unseal(purpose, text)
+        mode = sealed.mode
+        if mode is Mode.OFF:
+            self._hits[purpose, "off"] += 1
+            return sealed.link, b""
+        self._hits[purpose, "recorded"] += 1
+        full = mode is Mode.FULL
+        body = event.hit(
+            event_time(now, sealed.sent_at),
             purpose,
-            campaign=sealed.campaign,
-            send=sealed.send,
-            recipient=sealed.recipient,
-            key_id=key_id,
-            sent_at=sealed.sent_at,
-            link=sealed.link,
-            method=hit.method,
-            address=hit.address if full else "",
-            user_agent=hit.user_agent if full else "",
-            accept_language=hit.accept_language if full else "",
-            referer=hit.referer if full else "",
-            prefetch=hit.prefetch,
+            sealed.sent_at,
+            sealed.recipient,
+            address if full else "",
+            key_id,
+            sealed.link,
+            (
+                self._send_part(sealed.campaign, sealed.send),
+                client.full if full else client.reduced,
+            ),
         )
-        self._hits[purpose, "recorded"].inc()
-        return Recorded(sealed.link, self._commit.record(body))
+        return sealed.link, body

@@ -1,6 +1,7 @@
 """The client's address: what the peer says of others is believed only from configured proxies."""
 
 import ipaddress
+import socket
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from typing import Final
@@ -36,15 +37,33 @@ def _is_port(text: str) -> bool:
     return text[:1] == ":" and text[1:].isascii() and text[1:].isdigit()
 
 
+def _canonical(text: str) -> str:
+    """A bare IPv4 or IPv6 address as `str(parse(text))` gives it; "" if it needs a closer look."""
+    try:
+        if ":" not in text:
+            socket.inet_pton(socket.AF_INET, text)
+            return text
+        text = socket.inet_ntop(socket.AF_INET6, socket.inet_pton(socket.AF_INET6, text))
+    except (OSError, ValueError):
+        return ""
+    return "" if "." in text else text
+
+
 class TrustedProxies:
     """The networks whose X-Forwarded-For is believed."""
 
     def __init__(self, networks: Iterable[str]) -> None:
         self._networks = tuple(ipaddress.ip_network(text, strict=False) for text in networks)
+        self._peer = lru_cache(maxsize=4096)(self._look)
 
     def trusts(self, address: Address) -> bool:
         """Whether an address is one of our proxies."""
         return any(address in network for network in self._networks)
+
+    def _look(self, peer: str) -> tuple[str, bool]:
+        """A peer's address as text, and whether it is one of our proxies."""
+        address = parse(peer)
+        return ("", False) if address is None else (str(address), self.trusts(address))
 
     def client(self, peer: str, forwarded: Sequence[str]) -> str:
         """The client's address as text, "" if even the peer has none.
@@ -53,17 +72,17 @@ class TrustedProxies:
         was asked from, so the rightmost hop that is not ours is the last one nobody could forge.
         Where all hops are ours it is the first; where one is no address, it is the peer.
         """
-        address = parse(peer)
-        if address is None:
-            return ""
-        if not forwarded or not self._networks or not self.trusts(address):
-            return str(address)
+        address, ours = self._peer(peer)
+        if not ours or not forwarded:
+            return address
+        if len(forwarded) == 1 and (only := _canonical(forwarded[0])):
+            return only
         client = address
         for text in reversed(",".join(forwarded).split(",")):
             hop = parse(text)
             if hop is None:
-                return str(address)
-            client = hop
+                return address
+            client = str(hop)
             if not self.trusts(hop):
                 break
-        return str(client)
+        return client

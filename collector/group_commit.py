@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+from collections.abc import Sequence
 from typing import Literal
 
 from collector.journal import Journal
@@ -39,11 +40,16 @@ class GroupCommit:
         self._bodies.append(body)
         return self._group
 
-    def _commit(self) -> None:
-        group, bodies = self._group, self._bodies
-        self._group, self._bodies = None, []
-        if group is None:
-            return
+    def write(self, bodies: Sequence[bytes]) -> asyncio.Future[bool] | None:
+        """Write a group at once; a future where the answer must wait until it is synced."""
+        if self._sync != "always":
+            self.journal.append(bodies)
+            return None
+        group = asyncio.get_running_loop().create_future()
+        self._write(bodies, group)
+        return group
+
+    def _write(self, bodies: Sequence[bytes], group: asyncio.Future[bool]) -> None:
         stored = self.journal.append(bodies)
         if self._sync == "always" and stored:
             task = asyncio.get_running_loop().create_task(self._answer_synced(group))
@@ -51,6 +57,13 @@ class GroupCommit:
             task.add_done_callback(self._tasks.discard)
         elif not group.done():
             group.set_result(stored)
+
+    def _commit(self) -> None:
+        group, bodies = self._group, self._bodies
+        self._group, self._bodies = None, []
+        if group is None:
+            return
+        self._write(bodies, group)
 
     async def _answer_synced(self, group: asyncio.Future[bool]) -> None:
         stored = await self._fdatasync()

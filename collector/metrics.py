@@ -18,20 +18,15 @@ disable_created_metrics()  # type: ignore[no-untyped-call]
 RESULTS: Final = ("recorded", "off", "malformed", "unknown_key", "forged", "content")
 
 
-class EdgeMetrics:
-    """What a worker counts while it answers."""
+class EdgeMetrics(Collector):
+    """What a worker counts while it answers. `hits` are plain numbers, for they are on the hot
+    path: answered requests by kind and by what became of them.
+    """
 
     def __init__(self, registry: CollectorRegistry) -> None:
-        hits = Counter(
-            "heliograph_hits",
-            "Answered requests to pixels and links, by kind and by what became of them",
-            ["kind", "result"],
-            registry=registry,
-        )
         purposes: tuple[Purpose, ...] = ("open", "click")
-        self.hits = {
-            (kind, result): hits.labels(kind, result) for kind in purposes for result in RESULTS
-        }
+        self.hits = {(kind, result): 0 for kind in purposes for result in RESULTS}
+        registry.register(self)
         sends = Counter(
             "heliograph_sends",
             "Lines of POST /v1/sends: recorded, refused for a reason given, or not storable",
@@ -44,6 +39,17 @@ class EdgeMetrics:
             "Requests refused for their Host header or for a body where none belongs",
             registry=registry,
         )
+
+    def collect(self) -> Iterable[Metric]:
+        """The hits so far."""
+        hits = CounterMetricFamily(
+            "heliograph_hits",
+            "Answered requests to pixels and links, by kind and by what became of them",
+            labels=["kind", "result"],
+        )
+        for labels, count in self.hits.items():
+            hits.add_metric(labels, count)
+        yield hits
 
 
 class JournalMetrics(Collector):

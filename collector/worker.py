@@ -8,7 +8,9 @@ import os
 import socket
 import sys
 import time
+from collections.abc import Callable
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 import uvloop
 from aiohttp import web
@@ -20,15 +22,19 @@ from collector.beacon import Beacon
 from collector.client import TrustedProxies
 from collector.group_commit import GroupCommit
 from collector.health import State, serve_child
+from collector.hot_path import HotPath
 from collector.journal import Journal, Loss
 from collector.keys import Keys
 from collector.metrics import EdgeMetrics, JournalMetrics
+from collector.plain import Plain
 from collector.sends import Sends
 from collector.settings import CollectorSettings
 from schemas.child import end_of_service, read_settings, start_logging
 from schemas.journal.directory import journal_id
 
 _KEYS_SECONDS: Final = 2.0
+_SWEEP_SECONDS: Final = 5.0
+KEEPALIVE_SECONDS: Final = 75.0
 #: How long connections may ask on while draining, each answer being their last.
 _GRACE_SECONDS: Final = 0.5
 _TROUBLE: Final[dict[Loss, str]] = {
@@ -58,18 +64,23 @@ class Worker:
         self.commit = GroupCommit(journal, settings.journal_sync, settings.journal_sync_ms / 1000)
         self.registry = CollectorRegistry()
         self.registry.register(JournalMetrics(self.commit, self.keys, settings.journal_max_bytes))
+        self.metrics = EdgeMetrics(self.registry)
+        self.beacon = Beacon(self.keys, self.commit, time.time, self.metrics)
+        self.proxies = TrustedProxies(settings.trusted_proxies)
 
     def runner(self, **options: Any) -> web.AppRunner:
         """The server of the routes, recording into this worker's journal."""
-        metrics = EdgeMetrics(self.registry)
-        edge = Edge(
-            Beacon(self.keys, self.commit, time.time, metrics),
-            TrustedProxies(self.settings.trusted_proxies),
-        )
-        sends = Sends(self.settings, self.keys, self.commit, time.time, metrics)
+        edge = Edge(self.beacon, self.proxies)
+        sends = Sends(self.settings, self.keys, self.commit, time.time, self.metrics)
         url = self.settings.public_url
-        app = make_app(edge, sends.handle, url, metrics, lambda: self.draining)
-        return http1.Runner(app, metrics.bad_requests.inc, **options)
+        app = make_app(edge, sends.handle, url, self.metrics, lambda: self.draining)
+        return http1.Runner(app, self.metrics.bad_requests.inc, **options)
+
+    def hot_path(self, hand_over: Callable[[], asyncio.Protocol]) -> HotPath:
+        """Plain pixels, recording into the same journal. Call inside the loop."""
+        prefix = urlsplit(self.settings.public_url).path.rstrip("/")
+        plain = Plain(sorted({"", prefix}))
+        return HotPath(plain, self.beacon, self.proxies, self.commit, time.time, hand_over)
 
     def state(self) -> State:
         """Whether events can be taken."""
@@ -88,16 +99,19 @@ class Worker:
             asyncio.create_task(self._watch_keys()),
         ]
         runner = self.runner(
-            keepalive_timeout=75.0, shutdown_timeout=self.settings.drain_seconds / 2
+            keepalive_timeout=KEEPALIVE_SECONDS, shutdown_timeout=self.settings.drain_seconds / 2
         )
         await runner.setup()
-        site = web.SockSite(runner, listener, backlog=1024)
-        await site.start()
+        assert runner.server is not None
+        hot = self.hot_path(runner.server)
+        server = await asyncio.get_running_loop().create_server(hot, sock=listener, backlog=1024)
+        tasks.append(asyncio.create_task(_sweep(hot)))
         health_runner = await serve_child(health, self.state, self.registry)
         await ended.wait()
-        self.draining = True
-        await site.stop()
-        await _until_left(runner)
+        self.draining = hot.draining = True
+        server.close()
+        await _until_left(runner, hot)
+        hot.close()
         await runner.cleanup()
         for task in tasks:
             task.cancel()
@@ -110,11 +124,17 @@ class Worker:
             self.keys.refresh()
 
 
-async def _until_left(runner: web.AppRunner) -> None:
+async def _sweep(hot: HotPath) -> None:
+    while True:
+        await asyncio.sleep(_SWEEP_SECONDS)
+        hot.sweep(KEEPALIVE_SECONDS)
+
+
+async def _until_left(runner: web.AppRunner, hot: HotPath) -> None:
     """Wait a moment for the connections to ask what they were about to ask."""
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(_GRACE_SECONDS):
-            while runner.server and runner.server.connections:  # noqa: ASYNC110 - nothing to await
+            while hot.connections or (runner.server and runner.server.connections):  # noqa: ASYNC110 - nothing to await
                 await asyncio.sleep(0.01)
 
 

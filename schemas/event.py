@@ -5,7 +5,7 @@ Every line holds all fields below. Strings are bounded in bytes, valid UTF-8 and
 keeps, what a Kafka record holds (one after another), and what ClickHouse parses.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Final, Literal
 
 import msgspec
@@ -51,6 +51,60 @@ def _wide(value: str) -> bool:
     return any(0xD800 <= ord(c) <= 0xDFFF and not 0xDC80 <= ord(c) <= 0xDCFF for c in value)
 
 
+def send_part(campaign: str, send: str) -> bytes:
+    """The fields that all events of a send share, as a piece of JSON."""
+    return _piece(campaign=clean(campaign, 255), send=clean(send, 255))
+
+
+def client_part(
+    method: str, user_agent: str, accept_language: str, referer: str, prefetch: str
+) -> bytes:
+    """The fields that all requests of a client's kind share, as a piece of JSON."""
+    return _piece(
+        method=clean(method, 16),
+        user_agent=clean(user_agent, 512),
+        accept_language=clean(accept_language, 64),
+        referer=clean(referer, 512),
+        prefetch=clean(prefetch, 64),
+    )
+
+
+def _piece(**fields: str | int) -> bytes:
+    return orjson.dumps(fields)[1:-1]
+
+
+def hit(
+    ts: int,
+    kind: Kind,
+    sent_at: int,
+    recipient: str,
+    address: str,
+    key_id: str,
+    link: str,
+    parts: tuple[bytes, bytes],
+) -> bytes:
+    """The body of an open or a click, with `parts` that it shares with others: see `send_part` and
+    `client_part`. Nothing is cleaned: recipient and link come from a token, which bounds them,
+    and the address is one.
+    """
+    return _HIT % (
+        ts,
+        kind.encode(),
+        sent_at,
+        orjson.dumps(recipient),
+        address.encode(),
+        key_id.encode(),
+        orjson.dumps(link) if link else b'""',
+        *parts,
+    )
+
+
+_HIT: Final = (
+    b'"ts":%d,"kind":"%b","sent_at":%d,"recipient":%b,"message_id":"","address":"%b",'
+    b'"key_id":"%b","link":%b,%b,%b}\n'
+)
+
+
 def event(
     ts: int,
     kind: Kind,
@@ -69,34 +123,27 @@ def event(
     referer: str = "",
     prefetch: str = "",
 ) -> bytes:
-    """The body of an event: its JSON object without an identity, which the journal adds."""
-    return orjson.dumps(
-        {
-            "ts": ts,
-            "kind": kind,
-            "campaign": clean(campaign, 255),
-            "send": clean(send, 255),
-            "recipient": clean(recipient, 255),
-            "message_id": clean(message_id, 255),
-            "sent_at": sent_at,
-            "link": clean(link, 2048),
-            "method": clean(method, 16),
-            "address": clean(address, 45),
-            "user_agent": clean(user_agent, 512),
-            "accept_language": clean(accept_language, 64),
-            "referer": clean(referer, 512),
-            "prefetch": clean(prefetch, 64),
-            "key_id": key_id,
-        }
+    """The body of an event: the rest of its line, behind the identity that the journal adds."""
+    return b'"ts":%d,"kind":"%b",%b,%b,%b}\n' % (
+        ts,
+        kind.encode(),
+        send_part(campaign, send),
+        client_part(method, user_agent, accept_language, referer, prefetch),
+        _piece(
+            sent_at=sent_at,
+            recipient=clean(recipient, 255),
+            message_id=clean(message_id, 255),
+            link=clean(link, 2048),
+            address=clean(address, 45),
+            key_id=key_id,
+        ),
     )
 
 
-def block(journal: str, first_seq: int, bodies: Iterable[bytes]) -> bytes:
+def block(journal: str, first_seq: int, bodies: Sequence[bytes]) -> bytes:
     """Bodies as a block of lines, named (journal, first_seq), (journal, first_seq + 1), …"""
-    head = b'{"journal":"%s","seq":%%d,' % journal.encode()
-    lines = [head % (first_seq + i) + body[1:] for i, body in enumerate(bodies)]
-    lines.append(b"")
-    return b"\n".join(lines)
+    head = b'{"journal":"%b","seq":' % journal.encode()
+    return b"".join([b"%b%d,%b" % (head, seq, body) for seq, body in enumerate(bodies, first_seq)])
 
 
 class Line(msgspec.Struct, forbid_unknown_fields=True):

@@ -77,11 +77,9 @@ class Keyring:
 
     def unseal(self, purpose: Purpose, text: str) -> tuple[Sealed, str]:
         """What a token says and the id of its key; raises TokenError with the reason."""
-        if not token.well_formed(text):
-            raise TokenError("malformed")
         known = self._ciphers.get(text[:4])
-        if known is None:
-            raise TokenError("unknown_key")
+        if known is None or not token.MIN_TEXT <= len(text) <= token.MAX_TEXT:
+            raise TokenError("unknown_key" if token.well_formed(text) else "malformed")
         return token.unseal(known[1], purpose, text), known[0]
 
     def hash_recipient(self, recipient: str) -> str:

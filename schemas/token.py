@@ -16,6 +16,7 @@ a pixel's token is no link's.
 import binascii
 import re
 from enum import IntEnum
+from functools import lru_cache
 from typing import Final, Literal, NamedTuple
 from urllib.parse import urlsplit
 
@@ -26,12 +27,21 @@ Purpose = Literal["open", "click"]
 Reason = Literal["malformed", "unknown_key", "forged", "content"]
 
 KEY_BYTES: Final = 64
+MIN_TEXT: Final = 28
 MAX_TEXT: Final = 4096
 MAX_NAME: Final = 255
 MAX_LINK: Final = 2048
 _DATA: Final = {"open": [b"heliograph/1/open"], "click": [b"heliograph/1/click"]}
-_TEXT: Final = re.compile(r"[A-Za-z0-9_-]{28,4096}")
-_TO_STANDARD: Final = bytes.maketrans(b"-_", b"+/")
+_TEXT: Final = re.compile(rf"[A-Za-z0-9_-]{{{MIN_TEXT},{MAX_TEXT}}}")
+#: The URL alphabet to the standard one, whose own + and / become what base64 refuses.
+_TO_STANDARD: Final = bytes.maketrans(b"-_+/", b"+/!!")
+#: What a text of this length, modulo 4, may end with: the bits left over are zeros (and 1: never).
+_ENDS: Final[tuple[frozenset[int], ...]] = (
+    frozenset(range(256)),
+    frozenset(),
+    frozenset(b"AQgw"),
+    frozenset(b"AEIMQUYcgkosw048"),
+)
 _TO_URL: Final = bytes.maketrans(b"+/", b"-_")
 _VERSION: Final = 0x10
 
@@ -43,6 +53,9 @@ class Mode(IntEnum):
     ANONYMOUS = 1
     PSEUDONYMOUS = 2
     FULL = 3
+
+
+_MODES: Final = {_VERSION | mode: mode for mode in Mode}
 
 
 class Sealed(NamedTuple):
@@ -105,29 +118,34 @@ def pack(purpose: Purpose, sealed: Sealed) -> bytes:
     )
 
 
+@lru_cache(maxsize=4096)
+def _names(packed: bytes) -> tuple[str, str]:
+    """Campaign and send, which all tokens of a send share; raises TokenError, ValueError."""
+    send_at = 1 + packed[0]
+    campaign = packed[1:send_at].decode()
+    if not campaign:
+        raise TokenError("content")
+    return campaign, packed[send_at + 1 :].decode() or campaign
+
+
 def unpack(purpose: Purpose, payload: bytes) -> Sealed:
     """The inverse of `pack`; raises TokenError("content") on what is no payload of this format."""
     try:
-        if payload[0] & 0xF0 != _VERSION:
-            raise TokenError("content")
-        mode = Mode(payload[0] & 0x0F)
-        sent_at = int.from_bytes(payload[1:5], "big")
-        names, at = [], 5
-        for _ in range(3):
-            end = at + 1 + payload[at]
-            if end > len(payload):
-                raise TokenError("content")
-            names.append(payload[at + 1 : end].decode())
-            at = end
-        link = payload[at:].decode()
+        mode = _MODES[payload[0]]
+        send_at = 6 + payload[5]
+        recipient_at = send_at + 1 + payload[send_at]
+        link_at = recipient_at + 1 + payload[recipient_at]
+        campaign, send = _names(payload[5:recipient_at])
+        recipient = payload[recipient_at + 1 : link_at].decode()
+        link = payload[link_at:].decode()
         if purpose == "click":
             check_link(link)
-    except (IndexError, ValueError):
+    except (LookupError, ValueError):
         raise TokenError("content") from None
-    campaign, send, recipient = names
-    if not campaign or (purpose == "open" and link):
+    if link_at > len(payload) or (purpose == "open" and link):
         raise TokenError("content")
-    return Sealed(campaign, send or campaign, recipient, sent_at, mode, link)
+    sent_at = int.from_bytes(payload[1:5], "big")
+    return Sealed(campaign, send, recipient, sent_at, mode, link)
 
 
 def encode64(raw: bytes) -> str:
@@ -137,12 +155,14 @@ def encode64(raw: bytes) -> str:
 
 def decode64(text: str) -> bytes:
     """The inverse of `encode64`; TokenError("malformed") on every text it would not write."""
-    raw = text.encode().translate(_TO_STANDARD)
     try:
-        value = binascii.a2b_base64(raw + b"=" * (-len(raw) % 4), strict_mode=True)
-    except binascii.Error:
+        raw = text.encode("ascii")
+        value = binascii.a2b_base64(
+            raw.translate(_TO_STANDARD) + b"=" * (-len(raw) % 4), strict_mode=True
+        )
+    except ValueError:
         raise TokenError("malformed") from None
-    if encode64(value) != text:
+    if raw and raw[-1] not in _ENDS[len(raw) % 4]:
         raise TokenError("malformed")
     return value
 

@@ -39,7 +39,7 @@ def mint_line(line: bytes | None) -> dict[str, object] | None:
     except ValueError:
         return None
     assert msgspec.json.decode(told)["line"] == 1
-    found: dict[str, object] = msgspec.json.decode(body)
+    found: dict[str, object] = msgspec.json.decode(b"{" + body)
     return found
 
 

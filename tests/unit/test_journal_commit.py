@@ -11,7 +11,7 @@ from collector.group_commit import GroupCommit
 from collector.journal import Journal
 from schemas.journal import directory
 
-BODY = b'{"n":1}'
+BODY = b'"n":1}\n'
 
 
 @pytest.fixture

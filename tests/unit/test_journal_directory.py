@@ -13,7 +13,7 @@ from schemas.journal import directory, reship
 from schemas.journal.reader import Reader
 
 NOW = time.time()
-BODY = b'{"n":"' + b"x" * 400 + b'"}'
+BODY = b'"n":"' + b"x" * 400 + b'"}\n'
 
 
 def journal(root: Path, number: int, events: int, *, age: float = 0.0) -> Path:

@@ -152,7 +152,7 @@ def test_an_error_skips_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     """Frames before the error are given, those behind it when it is over."""
     made = Journal(tmp_path, journal_id(1, bytes(8)), lambda: 1.0, segment_bytes=100)
     for _ in range(5):
-        made.append([b'{"n":1}'])
+        made.append([b'"n":1}\n'])
     made.close()
     read, reads = os.pread, []
 
@@ -178,7 +178,7 @@ def test_a_quarantine_that_cannot_be_written_loses_no_frame(tmp_path: Path) -> N
     root.mkdir()
     made = Journal(root, journal_id(1, bytes(8)), lambda: 1.0)
     for _ in range(3):
-        made.append([b'{"n":1}'])
+        made.append([b'"n":1}\n'])
     made.close()
     ((_, segment),) = segments(made.path)
     whole = segment.read_bytes()

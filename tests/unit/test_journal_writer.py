@@ -14,7 +14,7 @@ from collector.journal import Journal
 from schemas.journal import directory
 from schemas.journal.reader import Reader
 
-BODY = b'{"n":"' + b"x" * 200 + b'"}'
+BODY = b'"n":"' + b"x" * 200 + b'"}\n'
 
 
 class Clock:

@@ -1,0 +1,226 @@
+"""The hot path: plain pixel requests, answered a loop tick at a time.
+
+What is read is only queued. Once a tick all that is queued goes through the steps together: find
+the plain requests (see `plain`), open their tokens and make their events (`beacon`), write all
+events with one write (`group_commit`), and only then answer. Each step runs over a whole batch, so
+its code and data are in the cache, and one write serves all who came in the meantime.
+
+Rules:
+- An answer leaves after its event was written (or synced, or counted as lost): never before.
+- Answers leave in the order of their requests.
+- At the first bytes that are not plain (another route, a request cut in two, wrong bytes) the
+  connection is aiohttp's, for good, with these bytes and all that follow. Whatever this path does
+  answer, aiohttp would have answered with the same bytes and the same event.
+- A peer that does not read its answers is not read from.
+"""
+
+import asyncio
+import re
+from collections.abc import Callable
+from typing import Final, NamedTuple, cast
+
+from collector.beacon import Beacon
+from collector.client import TrustedProxies
+from collector.group_commit import GroupCommit
+from collector.pixel import PixelAnswer
+from collector.plain import Plain
+from schemas.token import TokenError
+
+#: Pipelined requests taken of one read; what follows is aiohttp's.
+_MOST_PIPELINED: Final = 64
+#: What a token may look like. Other bytes may be an escaped one: aiohttp unescapes.
+_TOKEN_LIKE: Final = re.compile(r"[A-Za-z0-9_-]*")
+
+
+class Connection(asyncio.Protocol):
+    """A connection as long as only plain requests have come over it."""
+
+    __slots__ = ("_hot", "ended", "eof", "left", "paused", "peer", "queued", "seen", "transport")
+
+    def __init__(self, hot: "HotPath") -> None:
+        self._hot = hot
+        self.eof = False  # the peer sends no more
+        self.ended = False  # whatever follows is ignored
+        self.left = False  # whatever follows is aiohttp's
+        self.paused = False
+        self.queued = 0
+        self.seen = 0.0
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """It is open."""
+        self.transport = cast(asyncio.Transport, transport)
+        self.peer: str = (transport.get_extra_info("peername") or ("",))[0]
+        self._hot.opened(self)
+
+    def data_received(self, data: bytes) -> None:
+        """Only queue."""
+        self._hot.queue(self, data)
+
+    def eof_received(self) -> bool:
+        """The peer sends no more, but reads on: what is queued is still answered."""
+        self.eof = True
+        return self.queued > 0
+
+    def pause_writing(self) -> None:
+        """The peer does not read."""
+        self.paused = True
+        self.transport.pause_reading()
+
+    def resume_writing(self) -> None:
+        """It does again."""
+        self.paused = False
+        self.transport.resume_reading()
+
+    def connection_lost(self, _: Exception | None) -> None:
+        """It is closed."""
+        self._hot.closed(self)
+
+
+class Answer(NamedTuple):
+    """What a connection gets: so many pixels, and then its end, or aiohttp with the bytes left."""
+
+    connection: Connection
+    pixels: int
+    close: bool
+    rest: bytes
+
+
+class HotPath:
+    """All connections of a worker that are still on the hot path."""
+
+    def __init__(
+        self,
+        plain: Plain,
+        beacon: Beacon,
+        proxies: TrustedProxies,
+        commit: GroupCommit,
+        clock: Callable[[], float],
+        hand_over: Callable[[], asyncio.Protocol],
+    ) -> None:
+        """Call inside the loop. `hand_over` makes aiohttp's protocol for a connection that it takes
+        over; `clock` gives Unix seconds.
+        """
+        self.draining = False
+        self.connections: set[Connection] = set()
+        self._plain = plain
+        self._beacon = beacon
+        self._proxies = proxies
+        self._commit = commit
+        self._clock = clock
+        self._hand_over = hand_over
+        self._queue: list[tuple[Connection, bytes]] = []
+        self._call_soon = asyncio.get_running_loop().call_soon
+        self._pixel = PixelAnswer()
+        self._now = clock()
+
+    def __call__(self) -> Connection:
+        """A protocol for a new connection."""
+        return Connection(self)
+
+    def opened(self, connection: Connection) -> None:
+        """A connection has come."""
+        connection.seen = self._now
+        self.connections.add(connection)
+
+    def closed(self, connection: Connection) -> None:
+        """A connection has gone; what it asked before is recorded all the same."""
+        self.connections.discard(connection)
+
+    def queue(self, connection: Connection, data: bytes) -> None:
+        """Take bytes for the next tick."""
+        if not self._queue:
+            self._call_soon(self._tick)
+        connection.queued += 1
+        self._queue.append((connection, data))
+
+    def _tick(self) -> None:
+        queue, self._queue = self._queue, []
+        self._now = self._clock()
+        bodies: list[bytes] = []
+        answers = [self._take(connection, data, bodies) for connection, data in queue]
+        synced = self._commit.write(bodies) if bodies else None
+        if synced is None:
+            self._answer(answers)
+            return
+        for answer in answers:
+            answer.connection.transport.pause_reading()
+        synced.add_done_callback(lambda _: self._answer_synced(answers))
+
+    def _take(self, connection: Connection, data: bytes, bodies: list[bytes]) -> Answer:
+        """Read plain requests off the data, and add their events to `bodies`."""
+        if connection.ended:
+            return Answer(connection, 0, False, b"")
+        pixels, close = 0, False
+        while data and not (close or connection.left) and pixels < _MOST_PIPELINED:
+            request = self._plain.read(data)
+            if request is None:
+                break
+            token, forwarded, client, close, size = request
+            address = self._proxies.client(connection.peer, (forwarded,) if forwarded else ())
+            try:
+                _, body = self._beacon.take("open", token, client, address, self._now)
+            except TokenError as error:
+                if not _TOKEN_LIKE.fullmatch(token):
+                    close = False
+                    break
+                self._beacon.refuse("open", error)
+            else:
+                if body:
+                    bodies.append(body)
+            pixels += 1
+            data = data[size:]
+        connection.ended = close
+        connection.left = not close and data != b""
+        return Answer(connection, pixels, close, data)
+
+    def _answer(self, answers: list[Answer]) -> None:
+        self._pixel.date(self._now)
+        more, last = self._pixel.more, self._pixel.last
+        for connection, pixels, close, rest in answers:
+            transport = connection.transport
+            connection.queued -= 1
+            connection.seen = self._now
+            if transport.is_closing():
+                continue
+            if close or (self.draining and not rest):
+                transport.write(more * (pixels - 1) + last)
+                transport.close()
+                continue
+            if pixels:
+                transport.write(more if pixels == 1 else more * pixels)
+            if rest:
+                self._leave(connection, rest)
+            elif connection.eof and not connection.queued:
+                transport.close()
+
+    def _answer_synced(self, answers: list[Answer]) -> None:
+        for answer in answers:
+            if not answer.connection.transport.is_closing():
+                answer.connection.transport.resume_reading()
+        self._answer(answers)
+
+    def _leave(self, connection: Connection, data: bytes) -> None:
+        """Hand a connection over to aiohttp, or bytes that were queued before it was."""
+        transport = connection.transport
+        if connection in self.connections:
+            self.connections.remove(connection)
+            transport.set_protocol(self._hand_over())
+            transport.get_protocol().connection_made(transport)
+            if connection.paused:
+                transport.get_protocol().pause_writing()
+        protocol = cast(asyncio.Protocol, transport.get_protocol())
+        protocol.data_received(data)
+        if connection.eof and not connection.queued and not protocol.eof_received():
+            transport.close()
+
+    def sweep(self, idle_seconds: float) -> None:
+        """Close the connections that have been idle for longer; called every few seconds."""
+        self._now = self._clock()
+        for connection in list(self.connections):
+            if self._now - connection.seen > idle_seconds:
+                connection.transport.abort()
+
+    def close(self) -> None:
+        """Close what is idle."""
+        for connection in list(self.connections):
+            connection.transport.close()
