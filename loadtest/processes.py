@@ -52,7 +52,9 @@ def until(condition: Callable[[], bool], seconds: float = 300.0) -> float:
 def running(log: Path, *words: object, ready: str = "") -> Iterator[subprocess.Popen[bytes]]:
     """A command of heliograph, from the moment it has said `ready`; ended with SIGTERM."""
     with log.open("wb") as out:
-        process = subprocess.Popen([HELIOGRAPH, *map(str, words)], stdout=out, stderr=out)
+        process = subprocess.Popen(  # out of reach of the terminal's Ctrl-C: it ends last
+            [HELIOGRAPH, *map(str, words)], stdout=out, stderr=out, start_new_session=True
+        )
     try:
         until(lambda: ready in log.read_text() or process.poll() is not None, 60)
         if process.poll() is not None:
