@@ -10,7 +10,7 @@ import time
 
 import uvloop
 
-from loadtest.traffic import Agents
+from loadtest.traffic import Agents, request
 
 _ANSWER_END = bytes.fromhex("02024401003b")
 
@@ -43,24 +43,6 @@ class Connection(asyncio.Protocol):
 
     def connection_lost(self, _: Exception | None) -> None:
         self._done.set_result(self._answered)
-
-
-def request(path: str, host: str, agents: Agents, chance: random.Random) -> bytes:
-    """A request as an image loader sends it, with an address of its own."""
-    address = ".".join(str(chance.randrange(1, 255)) for _ in range(4))
-    headers = {
-        "Host": host,
-        **agents.draw(chance),
-        "Accept-Encoding": "gzip, deflate, br",
-        "Connection": "keep-alive",
-        "Sec-Fetch-Dest": "image",
-        "Sec-Fetch-Mode": "no-cors",
-        "Sec-Fetch-Site": "cross-site",
-        "DNT": "1",
-        "X-Forwarded-For": address,
-    }
-    lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
-    return f"GET {path} HTTP/1.1\r\n{lines}\r\n".encode()
 
 
 async def fetch(host: str, port: int, connections: int, requests: list[bytes]) -> int:
