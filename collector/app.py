@@ -73,8 +73,9 @@ def make_app(
     While `draining`, every answer ends its connection.
     """
     app = web.Application(middlewares=[_leave(draining), _checks(sends, metrics)])
-    app.router.add_get("/{prefix:(?:.*/)?}o/{token:.*}", edge.pixel)
-    app.router.add_get("/{prefix:(?:.*/)?}c/{token:.*}", edge.click)
+    # Of any character: an escaped line end makes no pixel a 404.
+    app.router.add_get(r"/{prefix:(?:[\s\S]*/)?}o/{token:[\s\S]*}", edge.pixel)
+    app.router.add_get(r"/{prefix:(?:[\s\S]*/)?}c/{token:[\s\S]*}", edge.click)
     for prefix in {"", urlsplit(public_url).path.rstrip("/")}:
         app.router.add_post(prefix + "/v1/sends", sends)
     app.on_response_prepare.append(_anonymous)

@@ -101,7 +101,7 @@ def configure(home: Path, port: int, upstream_port: int, pass_prefix_on: bool) -
     (home / "main.conf").write_text(MAIN.format(user=user))
 
 
-async def _await_answer(process: subprocess.Popen[bytes], home: Path, port: int) -> None:
+async def await_answer(process: subprocess.Popen[bytes], home: Path, port: int) -> None:
     async with asyncio.timeout(START_SECONDS):
         while process.poll() is None:
             try:
@@ -132,7 +132,7 @@ async def nginx_before(
         start_new_session=True,
     )
     try:
-        await _await_answer(process, home, port)
+        await await_answer(process, home, port)
         yield Nginx(home, port, trust)
         log = (home / "error.log").read_text()
         assert log == "", f"nginx complains:\n{log}"

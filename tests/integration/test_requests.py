@@ -1,0 +1,190 @@
+"""The corpus of raw requests against the real edge, and against nginx, over sockets."""
+
+import asyncio
+import os
+import shutil
+import subprocess
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from schemas import keyring
+from tests.collecting import collecting, events, settings
+from tests.nginx import await_answer
+from tests.ports import free_port
+from tests.raw_requests import TARGET, Answer, Case, Places, cases, fill, read
+from tests.services import missing
+
+CASES = cases()
+PROBE = "GET {pixel} HTTP/1.1\r\nHost: px\r\n\r\n"
+END_SECONDS = 4.0
+#: How long a server may think before it counts as silent.
+SILENCE_SECONDS = 0.4
+AT_ONCE = 60
+
+
+class Told(NamedTuple):
+    """What a connection brought, and what it was afterwards."""
+
+    data: bytes
+    after: str
+
+
+async def ask(port: int, sent: bytes, expected: list[Answer], probe: bytes = b"") -> Told:
+    """Send; then see by a probe, if there is one, whether the connection is in step."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(sent)
+    got, probed = b"", -1
+    try:
+        while True:
+            over = read(got, expected) == expected
+            if over and probe and probed < 0:
+                writer.write(probe)
+                probed = len(got)
+            if probed >= 0 and read(got[probed:], ["pixel"]) == ["pixel"]:
+                return Told(got[:probed], "open")
+            silence = SILENCE_SECONDS if over and probed < 0 else END_SECONDS
+            async with asyncio.timeout(silence):
+                part = await reader.read(1 << 16)
+            if not part:
+                return Told(got, "closed")
+            got += part
+    except TimeoutError:
+        return Told(got, "waiting")
+    except ConnectionResetError:
+        return Told(got, "closed")
+    finally:
+        writer.close()
+
+
+class Server(NamedTuple):
+    """A server that is measured, and the tokens that it knows."""
+
+    port: int
+    places: Places
+    data: Path
+
+
+class Done(NamedTuple):
+    """A case that was run, behind `before`; its events have the recipient."""
+
+    case: Case
+    before: list[Answer]
+    recipient: str
+    told: Told
+
+    def exact(self) -> bool:
+        """Whether just what is expected has come."""
+        expected = self.before + self.case.answers
+        return self.told.after == self.case.after and read(self.told.data, expected) == expected
+
+    def allowed(self) -> bool:
+        """Whether it is at least what the RFC allows. A server may end any connection."""
+        if self.told.after in (self.case.after, "closed"):
+            expected = self.before + self.case.answers
+            if read(self.told.data, expected) == expected:
+                return True
+        others = [self.before + other for other in self.case.also]
+        return any(read(self.told.data, other) == other for other in others)
+
+
+@pytest.fixture(scope="module")
+def edge(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    wanted = settings(tmp_path_factory.mktemp("edge"), public_url="https://px.example.org/m")
+    with collecting(wanted) as collector:
+        places = Places(keyring.load(collector.data / "keys.json"))
+        yield Server(collector.port, places, collector.data)
+
+
+async def run(server: Server, before: str = "") -> list[Done]:
+    """Every case, with another request glued in front."""
+    gate = asyncio.Semaphore(AT_ONCE)
+    glued: list[Answer] = ["pixel"] if before else []
+    probe = fill(PROBE, server.places.of("probe"))
+
+    async def one(case: Case) -> Done:
+        recipient = f"{case.id} {len(before)}"
+        sent = fill(before + case.raw, server.places.of(recipient))
+        expected = glued + case.answers
+        async with gate:
+            told = await ask(server.port, sent, expected, probe if case.after == "open" else b"")
+        return Done(case, glued, recipient, told)
+
+    return await asyncio.gather(*map(one, CASES))
+
+
+@pytest.mark.parametrize("before", ["", PROBE], ids=["alone", "behind another"])
+async def test_every_case(edge: Server, before: str) -> None:
+    """Answers, events, and whether the connection is open and in step afterwards."""
+    done = await run(edge, before)
+    recorded: dict[str, list[str]] = {}
+    for event in events(edge.data):
+        recorded.setdefault(event["recipient"], []).append(event["kind"])
+    wrong = [f"{one.case.id}: {one.told}" for one in done if not one.exact()]
+    for one in done:
+        kinds = [*(["open"] if before else []), *one.case.events]
+        if (found := recorded.get(one.recipient, [])) != kinds:
+            wrong.append(f"{one.case.id}: recorded {found}, not {kinds}")
+    assert not wrong, f"{len(wrong)} of {len(done)}:\n" + "\n".join(wrong)
+
+
+NGINX = """
+{user}
+daemon off;
+worker_processes 1;
+pid nginx.pid;
+error_log error.log crit;
+events {{}}
+http {{
+    client_body_temp_path temp-body;
+    proxy_temp_path temp-proxy;
+    fastcgi_temp_path temp-fastcgi;
+    uwsgi_temp_path temp-uwsgi;
+    scgi_temp_path temp-scgi;
+    access_log off;
+    server {{
+        listen 127.0.0.1:{port};
+        location / {{ return 404; }}
+        location ~ ^/(.*/)?o/ {{ empty_gif; }}
+        location ~ "^/c/[A-Za-z0-9_-]{{60,}}" {{ return 302 {target}; }}
+    }}
+}}
+"""
+
+
+@pytest.fixture
+async def nginx(edge: Server, tmp_path: Path) -> AsyncIterator[Server]:
+    """nginx with the pixel and the redirect that it can answer by itself."""
+    binary = shutil.which("nginx", path=os.environ.get("PATH", os.defpath) + ":/usr/sbin")
+    if binary is None:
+        missing("nginx is not installed (Debian: apt-get install nginx)")
+    port = free_port()
+    user = "user root;" if os.geteuid() == 0 else ""
+    (tmp_path / "nginx.conf").write_text(NGINX.format(user=user, port=port, target=TARGET))
+    process = subprocess.Popen(
+        [binary, "-p", tmp_path, "-c", "nginx.conf", "-e", tmp_path / "error.log"],
+        stdin=subprocess.DEVNULL,
+    )
+    try:
+        await await_answer(process, tmp_path, port)
+        yield Server(port, edge.places, tmp_path)
+    finally:
+        process.terminate()
+        await asyncio.to_thread(process.wait, 10)
+
+
+@pytest.mark.nginx
+async def test_nginx_does_no_better(
+    edge: Server, nginx: Server, record_property: Callable[[str, object], None]
+) -> None:
+    """The same corpus, the same judge; nginx by itself, whose events nobody counts."""
+    scores = {}
+    for name, server in (("edge", edge), ("nginx", nginx)):
+        done = [one for before in ("", PROBE) for one in await run(server, before)]
+        scores[name] = sum(one.allowed() for one in done)
+        missed = sorted({one.case.id for one in done if not one.allowed()})
+        print(f"{name}: {scores[name]} of {len(done)}; not {missed}")
+        record_property(name, scores[name])
+    assert scores["edge"] >= scores["nginx"]
