@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 EXPORT := $(BIN)/uv export --frozen --no-emit-project --no-header --no-annotate --all-extras
 
-.PHONY: up test lint measure install install-dev lock clean
+.PHONY: up test lint bench install install-dev lock clean
 
 up: install
 	@exec $(BIN)/heliograph up $(UP)
@@ -21,9 +21,10 @@ lint: install-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-# The figures of the README, measured on this machine.
-measure: install-dev
-	$(BIN)/python -m loadtest.measure $(ARGS)
+# The figures of the README, measured on this machine; what can't be compared is left out.
+bench: install-dev
+	@sh .ci/need nginx nginx-light wrk wrk || true
+	$(BIN)/python -m loadtest.bench $(ARGS)
 
 install: $(VENV)/.installed
 install-dev: $(VENV)/.installed-dev

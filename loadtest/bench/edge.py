@@ -1,0 +1,238 @@
+"""The edge beside others: what a request costs, how long it takes, what a connection weighs.
+
+All servers get the same requests from the same client on the other core, in turns within each of
+five rounds. CPU is user and system time of the process that serves; Kafka's is not counted. A
+turn counts only if every answered request was recorded. Ratios are those within a round, and of
+them the median.
+
+(a) 32 keep-alive connections, as fast as they are answered (wrk). (b) The same, but each request
+ends its connection. (c) 1,000 keep-alive connections that together ask 10,000 times a second,
+evenly spaced, each about once in 0.1 s.
+"""
+
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Final, NamedTuple
+
+import pytest
+
+import tests.kafka_broker
+from loadtest.bench import drive, servers
+from loadtest.bench.drive import Turn, WrongError
+from loadtest.bench.figures import Figure, left_out, middle
+from loadtest.bench.idle import memory_each
+from loadtest.bench.servers import LeftOut, Server
+from loadtest.bench.workload import Workload
+
+SECTION: Final = "edge"
+CONNECTIONS: Final = 10_000
+_NGINX: Final = "nginx"
+_OURS: Final = "heliograph"
+_KEEP_ALIVE: Final = 700_000  # more than nginx answers in a turn
+_CLOSING: Final = 150_000
+
+Drive = Callable[[Server], Turn]
+
+
+class Effort(NamedTuple):
+    """How much is measured."""
+
+    rounds: int
+    seconds: float
+    requests: float  # of the usual number
+    connections: int
+
+
+_FULL: Final = Effort(5, 3.0, 1.0, CONNECTIONS)
+_QUICK: Final = Effort(1, 1.0, 0.15, 100)
+
+
+class Traffic(NamedTuple):
+    """A kind of traffic, and what is wanted of us with it, as a multiple of nginx's CPU."""
+
+    what: str
+    drive: Drive
+    goal: float | None = None
+    bar: float | None = None
+
+
+def figures(home: Path, quick: bool) -> Iterator[Figure]:
+    """All figures of the section; `quick` leaves out what needs Kafka."""
+    if shutil.which("wrk") is None:
+        yield left_out("the edge", "wrk is not installed (Debian: apt-get install wrk)")
+        return
+    effort = _QUICK if quick else _FULL
+    with ExitStack() as stack:
+        stack.enter_context(servers.core(servers.CLIENT_CORE))
+        share = effort.requests
+        work = Workload.make(home, int(_KEEP_ALIVE * share), int(_CLOSING * share))
+        running, missing = _start(stack, home, work, quick)
+        yield from missing
+        ours, all_turns = {s.name: s for s in running}, {}
+        traffics = _traffics(work, effort)
+        if not quick:
+            _rounds(running, traffics[0], 1)  # does not count: virtual machines warm up
+        for traffic in traffics:
+            all_turns[traffic.what] = turns = _rounds(running, traffic, effort.rounds)
+            yield from _costs(traffic, turns)
+        most = all_turns[next(iter(all_turns))][_OURS]
+        if isinstance(most, list):
+            pair = [ours[_NGINX], ours[_OURS]]
+            yield from _latency(pair, work, effort, sorted(t.rate for t in most)[len(most) // 2])
+    yield from _weights(home, work, effort.connections)
+
+
+def _start(
+    stack: ExitStack, home: Path, work: Workload, quick: bool
+) -> tuple[list[Server], list[Figure]]:
+    """The servers that can run here, and rows for those that can't."""
+    running = [
+        stack.enter_context(servers.nginx(home / "nginx")),
+        stack.enter_context(servers.nginx(home / "nginx-64k", buffered=True)),
+        stack.enter_context(servers.heliograph(home / "heliograph", work.keys)),
+    ]
+    names = "Go service and aiohttp route"
+    if quick:
+        return running, [left_out(names, "a quick run")]
+    try:
+        kafka = stack.enter_context(_broker(home / "kafka")).bootstrap
+    except pytest.skip.Exception as reason:
+        return running, [left_out(names, str(reason))]
+    running.append(stack.enter_context(servers.route(home / "route", work.keys, kafka)))
+    try:
+        running.append(stack.enter_context(servers.go(home / "go", work.keys, kafka)))
+    except LeftOut as reason:
+        return running, [left_out("Go service", str(reason))]
+    return running, []
+
+
+_broker = contextmanager(tests.kafka_broker.running)
+
+
+def _traffics(work: Workload, effort: Effort) -> list[Traffic]:
+    seconds = effort.seconds
+    return [
+        Traffic(
+            "(a) 32 keep-alive connections",
+            lambda s: drive.wrk(s, work.keep_alive, 32, seconds),
+            1.25,
+            1.9,
+        ),
+        Traffic(
+            "(b) a new connection each",
+            lambda s: drive.wrk(s, work.closing, 32, seconds),
+            1.5,
+            2.0,
+        ),
+        Traffic(
+            "(c) 1,000 connections, mostly idle",
+            lambda s: drive.paced(s, work.keep_alive, effort.connections // 10, 10_000, seconds),
+            1.5,
+            2.0,
+        ),
+        Traffic(
+            "(a), but every user agent unique",
+            lambda s: drive.wrk(s, work.unique_agents, 32, seconds / 2),
+        ),
+    ]
+
+
+Turns = dict[str, "list[Turn] | str"]
+
+
+def _rounds(running: Sequence[Server], traffic: Traffic, rounds: int) -> Turns:
+    """The turns of each server, or what went wrong with it."""
+    turns: dict[str, list[Turn]] = {server.name: [] for server in running}
+    wrong: dict[str, str] = {}
+    for _ in range(rounds):
+        for server in running:
+            if server.name in wrong:
+                continue
+            try:
+                turns[server.name].append(traffic.drive(server))
+            except WrongError as error:
+                wrong[server.name] = str(error)
+    return {**turns, **wrong}
+
+
+def _costs(traffic: Traffic, turns: Turns) -> Iterator[Figure]:
+    """CPU a request of each server, and ours beside the others'."""
+    for name, seen in turns.items():
+        what = f"{traffic.what}: {name}"
+        if isinstance(seen, str):
+            yield Figure(what, f"failed: {seen}", met=False)
+            continue
+        measured, spread = middle([turn.cpu for turn in seen], "us CPU")
+        rate, _ = middle([turn.rate for turn in seen], "/s", 0)
+        busy, _ = middle([100 * turn.busy for turn in seen], "% of a core", 0)
+        yield Figure(what, measured, spread, f"{rate}, {busy}")
+    if traffic.goal is not None:
+        yield from _compared(traffic, turns, _NGINX, traffic.goal, traffic.bar or traffic.goal)
+    if traffic.goal == 1.25:
+        yield from _compared(traffic, turns, "Go, franz-go", 0.5, 2 / 3)
+        yield from _compared(traffic, turns, "aiohttp, aiokafka", 1 / 6, 1 / 6)
+
+
+def _compared(
+    traffic: Traffic, turns: Turns, other: str, goal: float, bar: float
+) -> Iterator[Figure]:
+    mine, theirs = turns.get(_OURS), turns.get(other)
+    if not isinstance(mine, list) or not isinstance(theirs, list):
+        return
+    ratios = sorted(m.cpu / t.cpu for m, t in zip(mine, theirs, strict=True))
+    measured, spread = middle(ratios, "x", 2)
+    ratio = ratios[len(ratios) // 2]
+    wanted = f"<= {goal:.2f}x" + (f" (bar {bar:.2f}x)" if bar != goal else "")
+    what = f"{traffic.what}: {_OURS} / {other}"
+    yield Figure(what, measured, spread, "", wanted, ratio <= goal, ratio <= bar)
+
+
+def _latency(
+    pair: Sequence[Server], work: Workload, effort: Effort, most: float
+) -> Iterator[Figure]:
+    """p99 at half of our maximum, counted from when a request was to be sent."""
+    rate = most / 2
+    traffic = Traffic(
+        f"p99 at {rate:,.0f} /s, half of heliograph's most",
+        lambda s: drive.paced(s, work.keep_alive, 64, rate, effort.seconds),
+    )
+    turns = _rounds(pair, traffic, effort.rounds)
+    for name, seen in turns.items():
+        if isinstance(seen, str):
+            yield Figure(f"{traffic.what}: {name}", f"failed: {seen}", met=False)
+            continue
+        measured, spread = middle([turn.p99 for turn in seen], "us", 0)
+        p50, _ = middle([turn.p50 for turn in seen], "us", 0)
+        late, _ = middle([turn.late for turn in seen], "us", 0)
+        beside = f"p50 {p50}, client late {late} (p99)"
+        yield Figure(f"{traffic.what}: {name}", measured, spread, beside)
+    mine, theirs = turns[_OURS], turns[_NGINX]
+    if isinstance(mine, list) and isinstance(theirs, list):
+        ratios = sorted(m.p99 / t.p99 for m, t in zip(mine, theirs, strict=True))
+        measured, spread = middle(ratios, "x", 2)
+        good = ratios[len(ratios) // 2] <= 1.5
+        yield Figure(f"{traffic.what}: / nginx", measured, spread, "", "<= 1.50x", good)
+
+
+def _weights(home: Path, work: Workload, count: int) -> Iterator[Figure]:
+    """Memory of an open connection, with fresh servers."""
+    weights = {}
+    try:
+        with servers.nginx(home / "nginx-idle") as server:
+            weights[_NGINX] = memory_each(server, work.keep_alive, count) / 1024
+        with servers.heliograph(home / "heliograph-idle", work.keys) as server:
+            weights[_OURS] = memory_each(server, work.keep_alive, count) / 1024
+    except LeftOut as reason:
+        yield left_out(f"{count:,} open connections", str(reason))
+        return
+    mine = weights[_OURS]
+    yield Figure(
+        f"{count:,} open connections, all answered again",
+        f"{mine:.1f} KiB each",
+        "",
+        f"nginx {weights[_NGINX]:.1f} KiB",
+        "<= 10 KiB",
+        mine <= 10,
+    )
