@@ -33,8 +33,8 @@ MAX_NAME: Final = 255
 MAX_LINK: Final = 2048
 _DATA: Final = {"open": [b"heliograph/1/open"], "click": [b"heliograph/1/click"]}
 _TEXT: Final = re.compile(rf"[A-Za-z0-9_-]{{{MIN_TEXT},{MAX_TEXT}}}")
-#: The URL alphabet to the standard one, whose own + and / become what base64 refuses.
-_TO_STANDARD: Final = bytes.maketrans(b"-_+/", b"+/!!")
+#: The URL alphabet to the standard one, whose own + / and = become what base64 refuses.
+_TO_STANDARD: Final = bytes.maketrans(b"-_+/=", b"+/!!!")
 #: What a text of this length, modulo 4, may end with: the bits left over are zeros (and 1: never).
 _ENDS: Final[tuple[frozenset[int], ...]] = (
     frozenset(range(256)),

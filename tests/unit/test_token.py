@@ -136,6 +136,13 @@ def test_every_other_character_is_refused() -> None:
             )  # fmt: skip
 
 
+@pytest.mark.parametrize("length", range(4))
+def test_a_token_has_one_spelling(length: int) -> None:
+    good = RING.seal("open", Sealed("c" * (length + 1), "c" * (length + 1), "r?>", 5))
+    for text in (good + "=", good + "==", good.replace("-", "+"), good.replace("_", "/")):
+        assert text == good or reason(RING, "open", text) == "malformed"
+
+
 @settings(max_examples=300)
 @given(st.text(max_size=200) | st.text(string.ascii_letters + string.digits + "-_", min_size=24))
 def test_junk_is_refused(text: str) -> None:
