@@ -16,6 +16,9 @@ from loadtest.bench.figures import Figure
 
 Section = tuple[str, Sequence[Figure]]
 _COLUMNS: Final = ("what", "measured", "spread", "beside", "goal", "met")
+NOTE: Final = (
+    "The requests are synthesised (loadtest/traffic.py). Compare within a run: machines differ."
+)
 _POM: Final = Path(__file__).parents[2] / "tests" / "kafka" / "pom.xml"
 
 
@@ -63,7 +66,7 @@ def _row(figure: Figure) -> list[str]:
 
 def render(title: str, sections: Sequence[Section]) -> Table:
     """The table for a terminal."""
-    table = Table(*_COLUMNS, title=title, title_justify="left")
+    table = Table(*_COLUMNS, title=title, title_justify="left", caption=NOTE)
     for name, figures in sections:
         table.add_section()
         table.add_row(f"[bold]{name}[/bold]")
@@ -79,4 +82,4 @@ def markdown(title: str, sections: Sequence[Section]) -> str:
         rows = [[name, *_COLUMNS[1:]], ["---"] * len(_COLUMNS), *map(_row, figures)]
         lines += ["| " + " | ".join(c.replace("|", "\\|") for c in row) + " |" for row in rows]
         lines.append("")
-    return "\n".join(lines)
+    return "\n".join([*lines, NOTE, ""])

@@ -165,7 +165,8 @@ def test_the_command_tells_the_machine_and_writes_markdown(
     written = tmp_path / "bench.md"
     assert bench.main(["edge", "--markdown", str(written)]) == 0
     assert "a figure" in capsys.readouterr().out
-    head, _, *rows = written.read_text().splitlines()
+    head, _, *rows, _, note = written.read_text().splitlines()
+    assert "synthesised" in note
     assert "Python" in head
     assert "Kafka" in head
     assert rows[2] == "| a figure | 1 us |  |  |  | yes |"
