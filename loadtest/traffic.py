@@ -8,12 +8,10 @@ the other headers are those that programs of the kind are known to send, in thei
 
 import csv
 import random
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping, Sequence
 from itertools import accumulate
 from pathlib import Path
 from typing import Final
-from urllib.parse import urlsplit
 
 AGENTS = Path(__file__).with_name("agents.csv")
 
@@ -103,36 +101,13 @@ _KINDS: Final[Mapping[str, Sequence[tuple[str, Value]]]] = {
 }  # fmt: skip
 
 
-@dataclass(frozen=True)
-class Pixels:
-    """Minted pixels of one host: its origin, and the paths with their tokens."""
-
-    origin: str
-    paths: Sequence[str]
-
-
-def read_pixels(path: Path) -> Pixels:
-    """The `pixel_url` column of a file that `heliograph mint` wrote.
-
-    Raises ValueError when there is none, or when it names several hosts.
-    """
-    with path.open(newline="", encoding="utf-8") as file:
-        rows = csv.DictReader(file)
-        if "pixel_url" not in (rows.fieldnames or ()):
-            raise ValueError(f"{path} has no column pixel_url: is it an output of heliograph mint?")
-        urls = [urlsplit(row["pixel_url"]) for row in rows]
-    origins = {f"{url.scheme}://{url.netloc}" for url in urls}
-    if len(origins) != 1:
-        raise ValueError(f"{path} names {len(origins)} hosts where one is expected")
-    return Pixels(origins.pop(), [url.path for url in urls])
-
-
 class Agents:
     """Draws request headers of mail programs by their weights."""
 
-    def __init__(self, path: Path = AGENTS) -> None:
+    def __init__(self, path: Path = AGENTS, clients: Collection[str] = ()) -> None:
+        """`clients` leaves only those that the column of this name has; all by default."""
         with path.open(newline="", encoding="utf-8") as file:
-            rows = list(csv.DictReader(file))
+            rows = [r for r in csv.DictReader(file) if not clients or r["client"] in clients]
         self._weights = list(accumulate(float(row["weight"]) for row in rows))
         self._headers = [self._of(row) for row in rows]
 
