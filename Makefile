@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 EXPORT := $(BIN)/uv export --frozen --no-emit-project --no-header --no-annotate --all-extras
 
-.PHONY: up test lint bench install install-dev lock clean
+.PHONY: up test lint bench load install install-dev lock clean
 
 up: install
 	@exec $(BIN)/heliograph up $(UP)
@@ -25,6 +25,10 @@ lint: install-dev
 bench: install-dev
 	@sh .ci/need nginx nginx-light wrk wrk || true
 	$(BIN)/python -m loadtest.bench $(ARGS)
+
+# Two minutes of a newsletter just sent, against the `make up` that runs, and a verdict.
+load: install-dev
+	@exec $(BIN)/python -m loadtest $(if $(DATA),--data "$(DATA)") $(ARGS)
 
 install: $(VENV)/.installed
 install-dev: $(VENV)/.installed-dev
