@@ -15,7 +15,8 @@ from loadtest.bench.workload import read
 
 _SCRIPT: Final = Path(__file__).with_name("wrk.lua")
 _PIXEL_BYTES: Final = 43
-_SETTLE_SECONDS: Final = 5.0  # for buffered logs to be flushed
+_SETTLE_SECONDS: Final = 5.0
+_FLUSH_SECONDS: Final = 0.15  # longer than nginx keeps a line in its buffer
 
 
 class Turn(NamedTuple):
@@ -90,10 +91,9 @@ def _turn(server: Server, argv: list[Any], under_way: int, length: int) -> Turn:
 
 
 def _recorded(server: Server, answered: int) -> int:
-    """The events recorded, once they are as many as were answered, or time is up."""
+    """The events recorded, a moment after they are as many as were answered, or time is up."""
     count, until = 0, time.monotonic() + _SETTLE_SECONDS
-    while True:
+    while count < answered and time.monotonic() < until:
         count += server.recorded()
-        if count >= answered or time.monotonic() > until:
-            return count
-        time.sleep(0.1)
+        time.sleep(_FLUSH_SECONDS)
+    return count + server.recorded()

@@ -194,11 +194,13 @@ def _compared(
 def _latency(
     pair: Sequence[Server], work: Workload, effort: Effort, most: float
 ) -> Iterator[Figure]:
-    """p99 at half of our maximum, counted from when a request was to be sent."""
+    """p99 at half of our maximum, counted from when a request was to be sent; 256 connections, so
+    that one is free whenever a request is due.
+    """
     rate = most / 2
     traffic = Traffic(
         f"p99 at {rate:,.0f} /s, half of heliograph's most",
-        lambda s: drive.paced(s, work.keep_alive, 64, rate, effort.seconds),
+        lambda s: drive.paced(s, work.keep_alive, 256, rate, effort.seconds),
     )
     turns = _rounds(pair, traffic, effort.rounds)
     for name, seen in turns.items():

@@ -47,7 +47,7 @@ class Paced:
         clock, free, due_at, sockets = time.perf_counter, self._free, self._due_at, self._sockets
         began = clock() + 0.01
         give_up = began + len(requests) / rate + _PATIENCE
-        sent, total = 0, len(requests)
+        sent, total, short = 0, len(requests), began
         while sent < total or due_at:
             now = clock()
             if now > give_up:
@@ -56,9 +56,11 @@ class Paced:
             if due <= now and free and sent < total:
                 fd = free.popleft()
                 due_at[fd] = due
-                self.late.append(now - due)
+                self.late.append(now - max(due, short))
                 sockets[fd].send(requests[sent])
                 sent += 1
+            if not free:
+                short = clock()  # until now the server had them all
             self._receive()
         return clock() - began
 

@@ -61,7 +61,7 @@ def test_a_turn_whose_events_are_missing_is_no_figure(
 ) -> None:
     monkeypatch.setattr(drive, "_SETTLE_SECONDS", 0.2)
     with servers.nginx(tmp_path / "nginx") as nginx:
-        forgets = nginx._replace(recorded=iter([1, 48, 0, 0, 0, 0, 0]).__next__)
+        forgets = nginx._replace(recorded=iter([1, 0, 48, 0, 0, 0, 0]).__next__)
         with pytest.raises(drive.WrongError, match="50 answered, 48 recorded"):
             drive.paced(forgets, work.keep_alive, 2, 500, 0.1)
         assert drive.paced(nginx, work.keep_alive, 2, 500, 0.1).cpu > 0
