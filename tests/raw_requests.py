@@ -88,9 +88,9 @@ def fill(raw: str, places: Mapping[str, str]) -> bytes:
     return _PLACE.sub(put, raw).encode("latin-1")
 
 
-def read(data: bytes, expected: Sequence[Answer]) -> list[Answer]:
+def read(data: bytes | bytearray, expected: Sequence[Answer]) -> list[Answer]:
     """The answers that came. `expected` only tells which of them have no body for their HEAD."""
-    return list(_read(data, expected))
+    return list(_read(bytes(data), expected))
 
 
 def _read(data: bytes, expected: Sequence[Answer]) -> Iterator[Answer]:

@@ -1,0 +1,178 @@
+"""The hot path and aiohttp agree on every input: answers, events, and what becomes of the
+connection. And both are right, wherever the bytes of a request are cut.
+"""
+
+import asyncio
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+
+from tests.raw_requests import Case, cases, fill, read
+from tests.two_paths import EdgePath
+
+#: Longer cases are of limits, where what is cut in between says nothing new.
+MOST_CUTS = 600
+CASES = [case for case in cases() if len(fill(case.raw, {})) <= MOST_CUTS]
+PROBE = b"GET %b HTTP/1.1\r\nHost: px\r\nUser-Agent: probe\r\n\r\n"
+
+
+class Paths(NamedTuple):
+    loop: asyncio.Runner
+    hot: EdgePath
+    aiohttp: EdgePath
+
+
+@pytest.fixture(scope="module")
+def paths(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Paths]:
+    home = tmp_path_factory.mktemp("paths")
+    with asyncio.Runner() as loop:
+        loop.get_loop()
+
+        async def start() -> tuple[EdgePath, EdgePath]:
+            hot = EdgePath("hot", home / "hot", None)
+            aiohttp = EdgePath("aiohttp", home / "aiohttp", hot.keys)
+            await hot.start()
+            await aiohttp.start()
+            return hot, aiohttp
+
+        made = Paths(loop, *loop.run(start()))
+        yield made
+        loop.run(made.hot.stop())
+        loop.run(made.aiohttp.stop())
+
+
+@pytest.mark.parametrize("name", ["hot", "aiohttp"])
+def test_a_cut_changes_nothing(paths: Paths, name: str) -> None:
+    """Each case, cut in two at each of its bytes."""
+    path: EdgePath = getattr(paths, name)
+
+    async def one(case: Case) -> list[str]:
+        raw = fill(case.raw, path.places.of("cut"))
+        scripts = [(raw[:at], raw[at:]) for at in range(1, len(raw))]
+        wrong = [
+            f"{case.id}, cut at {at}: {said}"
+            for at, said in enumerate(await path.talk(scripts), 1)
+            if read(said.told, case.answers) != case.answers
+            or said.open == (case.after == "closed")
+        ]
+        events = [event["kind"] for event in path.events()]
+        if sorted(events) != sorted([*case.events] * len(scripts)):
+            wrong.append(f"{case.id}: {len(events)} events of {len(scripts)} connections")
+        return wrong[:3]
+
+    wrong = [line for case in CASES for line in paths.loop.run(one(case))]
+    assert not wrong, "\n".join(wrong)
+
+
+@pytest.mark.parametrize("name", ["hot", "aiohttp"])
+def test_byte_by_byte(paths: Paths, name: str) -> None:
+    """Each case, each byte of it by itself, all side by side."""
+    path: EdgePath = getattr(paths, name)
+    raws = [fill(case.raw, path.places.of(case.id)) for case in CASES]
+    scripts = [[raw[n : n + 1] for n in range(len(raw))] for raw in raws]
+    talked = paths.loop.run(path.talk(scripts))
+    found: dict[str, list[str]] = {}
+    for event in path.events():
+        found.setdefault(event["recipient"], []).append(event["kind"])
+    for case, said in zip(CASES, talked, strict=True):
+        assert read(said.told, case.answers) == case.answers, case.id
+        assert said.open == (case.after != "closed"), case.id
+        assert found.get(case.id, []) == [*case.events], case.id
+
+
+def bytes_of(*texts: str) -> st.SearchStrategy[bytes]:
+    return st.sampled_from([text.encode("latin-1") for text in texts])
+
+
+#: What requests are made of, in places as in `raw_requests`.
+TARGETS = bytes_of(
+    *["{pixel}"] * 8, "{other}", "{forged}", "{bad}", "{escaped}", "/m{pixel}", "/x{pixel}",
+    "/{pixel}", "{click}", "/o/.gif", "{pixel}?x=1", "{pixel}#x", "/o/{token}", "/v1/sends", "*",
+    "http://px{pixel}", "{pixel}%20", "{pixel} HTTP/1.1\r\nX: .gif", "/o/{token}.gif.gif", "/",
+)  # fmt: skip
+LINES = st.builds(
+    lambda method, target, version: b" ".join((method, target, version)),
+    bytes_of(*["GET"] * 9, "HEAD", "POST", "get", "BREW"),
+    TARGETS,
+    bytes_of(*["HTTP/1.1"] * 9, "HTTP/1.0", "HTTP/1.2", "HTTP/2.0", "HTTP/1.1 "),
+)
+NAMES = bytes_of(
+    "Host", "User-Agent", "Accept-Language", "Referer", "X-Forwarded-For", "x-forwarded-for",
+    "Connection", "Accept", "Purpose", "Sec-Purpose", "X-Purpose", "X-Moz", "Content-Length",
+    "Transfer-Encoding", "Expect", "Upgrade", "TE", "Cookie", "X", "X ", "Content_Length", "",
+)  # fmt: skip
+VALUES = bytes_of(
+    "", "a", "px.example.org", "a b", "close", "keep-alive", "Keep-Alive, close", "Upgrade",
+    "203.0.113.9", "203.0.113.9, 192.0.2.7", "prefetch", "preview", "0", "3", "chunked", "gzip",
+    "100-continue", "websocket", "\u00fc\u00ff", " a\t", "a\x01", "a\r\n b", "a\nX: b", "trailers",
+    "Mozilla/5.0 (Windows NT 6.1; rv:140.0) Thunderbird/140.0", "https://mail.example.org/?x#",
+) | st.binary(max_size=12)  # fmt: skip
+FIELDS = st.builds(
+    lambda name, blank, value: name + b":" + blank + value,
+    NAMES,
+    bytes_of(*[" "] * 6, "", "  ", "\t"),
+    VALUES,
+)
+PLAIN = (b"Host: px.example.org", b"User-Agent: a/1", b"Accept: */*", b"X-Forwarded-For: 192.0.2.1")
+HEADS = st.lists(st.sampled_from(PLAIN) | FIELDS, max_size=5).map(lambda more: [PLAIN[0], *more])
+GENERATED = st.builds(
+    lambda line, fields, body: b"\r\n".join((line, *fields, b"", body)),
+    LINES,
+    HEADS | st.permutations(PLAIN) | st.lists(FIELDS, max_size=4),
+    bytes_of(*[""] * 6, "abc", "3\r\nabc\r\n0\r\n\r\n", "\r\n", "zz\r\n"),
+)
+REQUESTS = GENERATED | st.sampled_from([case.raw.encode("latin-1") for case in CASES])
+
+
+@st.composite
+def mutated(draw: st.DrawFn) -> bytes:
+    """Some requests in a row, here and there changed."""
+    parts = draw(st.lists(REQUESTS, min_size=1, max_size=4))
+    places = draw(st.sampled_from([[], [], [0], [0, 0], [0, 0, 0]]))
+    raw = b"".join(parts)
+    for _ in places:
+        at = draw(st.integers(0, len(raw)))
+        size = draw(st.sampled_from([0, 0, 1, 1, 2, 9]))
+        new = draw(bytes_of("", "\r", "\n", "\r\n", " ", "\0", ":", "X", "\xff") | st.binary())
+        again = raw[at : at + size] if draw(st.booleans()) else b""
+        raw = raw[:at] + again + new + raw[at + size :]
+    return raw
+
+
+@st.composite
+def scripts(draw: st.DrawFn) -> tuple[bytes, list[int], bool]:
+    """Bytes with the places in braces, where they are cut, and whether the peer then ends."""
+    raw = draw(mutated())
+    cuts = st.lists(st.integers(0, len(raw) + 60), max_size=4) | st.just([0, 10**9])
+    return raw, sorted(draw(cuts)), draw(st.booleans())
+
+
+@settings(max_examples=600, deadline=None, suppress_health_check=list(HealthCheck))
+@given(scripts())
+@example(
+    (b"GET {pixel} HTTP/1.1\r\nHost: px\r\n\r\nGET {other} HTTP/1.1\r\nHost: px\r\n\r", [], True)
+)
+def test_the_two_agree(paths: Paths, script: tuple[bytes, list[int], bool]) -> None:
+    """As it came, and cut; and what a request that follows then gets."""
+    raw, cuts, ends = script
+    places = paths.hot.places.of("two")
+    data = fill(raw.decode("latin-1"), places)
+    last = None if ends else PROBE % places["pixel"].encode()
+
+    async def both(pieces: list[bytes]) -> Any:
+        hot, aiohttp = [
+            (await path.talk([[*pieces, last]]), path.events())
+            for path in (paths.hot, paths.aiohttp)
+        ]
+        assert hot == aiohttp
+        return hot
+
+    whole = paths.loop.run(both([data]))
+    if cuts == [0, 10**9]:
+        pieces = [data[n : n + 1] for n in range(len(data))]
+    else:
+        pieces = [data[a:b] for a, b in zip([0, *cuts], [*cuts, len(data)], strict=True) if a < b]
+    assert paths.loop.run(both(pieces)) == whole
