@@ -20,11 +20,12 @@ _FLUSH_SECONDS: Final = 0.15  # longer than nginx keeps a line in its buffer
 
 
 class Turn(NamedTuple):
-    """What a turn showed. Times are in microseconds, `busy` is the share of the core in use."""
+    """What a turn showed, times in microseconds."""
 
     cpu: float  # per answered request
     rate: float
-    busy: float
+    busy: float  # the share of the core in use
+    kernel: float  # the share of the CPU that was system time
     p50: float = 0.0
     p99: float = 0.0
     late: float = 0.0  # how late the client sent, p99
@@ -37,7 +38,15 @@ class WrongError(Exception):
 def wrk(server: Server, file: Path, connections: int, seconds: float) -> Turn:
     """As many requests as the server answers."""
     length = probe(server, file)
-    words = ["-t1", f"-c{connections}", f"-d{math.ceil(seconds)}s", "-s", _SCRIPT]
+    words = [
+        "-t1",
+        f"-c{connections}",
+        f"-d{math.ceil(seconds)}s",
+        "--timeout",
+        "10s",
+        "-s",
+        _SCRIPT,
+    ]
     url = f"http://127.0.0.1:{server.port}"
     argv = [shutil.which("wrk") or "wrk", *words, url, "--", file]
     return _turn(server, argv, connections, length)
@@ -70,10 +79,11 @@ def _turn(server: Server, argv: list[Any], under_way: int, length: int) -> Turn:
     """Run a client; WrongError unless all it was answered is recorded, and no more than that but
     for what was under way when it stopped, and all answers are as long as the one looked at.
     """
-    before = server.cpu()
+    before, ticks = server.cpu(), server.ticks()
     with core(CLIENT_CORE):
         done = subprocess.run(argv, capture_output=True, text=True)
     used = server.cpu() - before
+    user, system = (now - then for now, then in zip(server.ticks(), ticks, strict=True))
     if done.returncode:
         raise WrongError(f"{server.name}: {(done.stderr or done.stdout).strip()[-500:]}")
     told = json.loads(done.stdout.splitlines()[-1])
@@ -87,7 +97,8 @@ def _turn(server: Server, argv: list[Any], under_way: int, length: int) -> Turn:
         raise WrongError(f"{server.name}: {answered} answered, {recorded} recorded")
     latency = (told.get(key, 0.0) * 1e6 for key in ("p50", "p99", "late_p99"))
     seconds = told["seconds"]
-    return Turn(used / answered * 1e6, answered / seconds, used / seconds, *latency)
+    kernel = system / max(user + system, 1)
+    return Turn(used / answered * 1e6, answered / seconds, used / seconds, kernel, *latency)
 
 
 def _recorded(server: Server, answered: int) -> int:

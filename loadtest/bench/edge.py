@@ -76,7 +76,8 @@ def figures(home: Path, quick: bool) -> Iterator[Figure]:
         if not quick:
             _rounds(running, traffics[0], 1)  # does not count: virtual machines warm up
         for traffic in traffics:
-            all_turns[traffic.what] = turns = _rounds(running, traffic, effort.rounds)
+            chosen = [s for s in running if traffic.goal or s.name in (_NGINX, _OURS)]
+            all_turns[traffic.what] = turns = _rounds(chosen, traffic, effort.rounds)
             yield from _costs(traffic, turns)
         most = all_turns[next(iter(all_turns))][_OURS]
         if isinstance(most, list):
@@ -168,7 +169,8 @@ def _costs(traffic: Traffic, turns: Turns) -> Iterator[Figure]:
         measured, spread = middle([turn.cpu for turn in seen], "us CPU")
         rate, _ = middle([turn.rate for turn in seen], "/s", 0)
         busy, _ = middle([100 * turn.busy for turn in seen], "% of a core", 0)
-        yield Figure(what, measured, spread, f"{rate}, {busy}")
+        kernel, _ = middle([100 * turn.kernel for turn in seen], "% of it kernel", 0)
+        yield Figure(what, measured, spread, f"{rate}, {busy}, {kernel}")
     yield from _compared(traffic, turns, _NGINX, traffic.goal, traffic.bar)
     if traffic.goal == _STRICTEST:
         yield from _compared(traffic, turns, "Go, franz-go", 0.5, 2 / 3)

@@ -78,6 +78,11 @@ class Server(NamedTuple):
         """Seconds of user and system time that the process and its threads have used, exactly."""
         return time.clock_gettime(~self.pid << 3 | 2)  # the clock of clock_getcpuclockid(3)
 
+    def ticks(self) -> tuple[int, int]:
+        """User and system time in ticks of 10 ms: good for their shares."""
+        fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
+        return int(fields[11]), int(fields[12])
+
     def memory(self) -> int:
         """Resident bytes."""
         text = Path(f"/proc/{self.pid}/status").read_text()
