@@ -28,9 +28,12 @@ def own_line(home: Path, stack: ExitStack) -> Path:
 
 def locust(args: argparse.Namespace, rest: list[str], home: Path) -> int:
     """Run locust; its exit code. Ctrl-C is passed on, and it ends by itself."""
-    options = {key: value for key, value in vars(args).items() if value not in (None, False, "")}
-    given = [f"--{key}={value}" for key, value in options.items() if value is not True]
-    given += [f"--{key}" for key, value in options.items() if value is True]
+    given = []
+    for key, value in vars(args).items():
+        if isinstance(value, bool):
+            given += [f"--{key}"] * value
+        elif value is not None:
+            given.append(f"--{key}={value}")
     argv = [
         *(sys.executable, "-m", "locust", "-f", LOCUSTFILE, "--headless", "--only-summary"),
         *("--loglevel", "ERROR", "--json-file", home / "stats", "--spawn-rate", args.users),
@@ -67,9 +70,15 @@ def main() -> int:
         else:
             print(f"no `make up` runs on {data}: a line of its own for this run, on an empty "
                   "directory that is deleted afterwards", flush=True)  # fmt: skip
-            args.data, args.alone = str(own_line(home, stack)), True
+            try:
+                args.data, args.alone = str(own_line(home, stack)), True
+            except (RuntimeError, TimeoutError) as error:
+                parser.error(f"the line could not be started: {error}")
         return locust(args, rest, home)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit(130)

@@ -7,11 +7,12 @@ import sys
 import time
 from argparse import ArgumentParser
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
 from typing import Any
+from urllib.parse import urlsplit
 
 import gevent
 from locust.env import Environment
+from locust.runners import STATE_MISSING
 
 from consumer.settings import ConsumerSettings
 from heliograph import Minter, data_dir
@@ -61,10 +62,11 @@ class Master:
         self._halted = False
         self._busy = (0.0, 0.0)
         self._started = time.monotonic()
-        self._open = ExitStack()
         try:
             if not self._options.headless:
                 raise UsageError("a run is made of its options: add --headless")
+            if self._options.rate * self._options.seconds < 1:
+                raise UsageError("--rate times --seconds is less than one request")
             self._prepare()
         except (UsageError, SettingsError, Failure) as error:
             print(f"loadtest: {error}", file=sys.stderr)
@@ -81,15 +83,16 @@ class Master:
         given = {"data": options.data, "clickhouse": options.clickhouse}
         self._settings = read(ConsumerSettings, given)
         host = self._environment.host or _host(self._settings)
-        self._environment.host = host.rstrip("/")
+        edge = urlsplit(host)  # the paths of what is minted begin with the one of the host
+        self._environment.host = f"{edge.scheme}://{edge.netloc}"
         name = time.strftime("load-%Y%m%d-%H%M%S-", time.gmtime()) + secrets.token_hex(2)
         run = Run(name, options.scenario, options.rate, options.seconds, time.time())
         self._run = run
-        self._rows = Rows(self._open.enter_context(open_store(self._settings, live=True)), name)
-        self._others = self._rows.others()
+        with open_store(self._settings, live=True) as store:
+            self._others = Rows(store, name).others()
         requests = run.requests(options.mails)
         print(f"run {name}: minting {len(requests):,} mails at {host} …", flush=True)
-        with Minter(data=self._settings.data, remote=self._environment.host) as minter:
+        with Minter(data=self._settings.data, remote=host) as minter:
             for request, answer in zip(requests, minter.mint_many(requests), strict=True):
                 run.minted(request, answer)
 
@@ -140,7 +143,9 @@ class Master:
         if self._work:
             return self._work.done()
         late = time.monotonic() - self._started > self._run.seconds + _PATIENCE
-        return not self._missing() or late or not self._runner.worker_count
+        clients = self._runner.clients
+        alive = [w for w in self._missing() if w in clients and clients[w].state != STATE_MISSING]
+        return late or not alive
 
     def _missing(self) -> list[str]:
         return [worker for worker in self._workers if worker not in self._reports]
@@ -168,20 +173,22 @@ class Master:
             for _ in self._until_done():
                 pass
         reports = [self._work.report()] if self._work else list(self._reports.values())
-        try:
-            with self._open:
-                outcome = self._judge(reports)
-        except Failure as error:
-            self._text, self._environment.process_exit_code = f"not reconciled: {error}", 1
-        else:
-            self._text, self._environment.process_exit_code = outcome.text(), outcome.code
+        outcome = self._judge(reports)
+        self._text, self._environment.process_exit_code = outcome.text(), outcome.code
 
     def _judge(self, reports: list[dict[str, Any]]) -> Outcome:
         tally, run, total = Tally(), self._run, self._environment.stats.total
         for report in reports:
             tally.merge(report["tally"])
         took = max((report["took"] for report in reports), default=0.0)
-        difference, counted, faults, notes = self._reconcile(tally)
+        difference, counted, faults, notes = None, 0.0, [], []
+        try:
+            print("counting …", flush=True)
+            with open_store(self._settings, live=True) as store:
+                rows = Rows(store, run.name)
+                difference, counted, faults, notes = self._reconcile(tally, rows)
+        except Failure as error:
+            faults.append(f"not reconciled: {error}")
         lost = [f"worker {name} has not told what it was answered" for name in self._missing()]
         return Outcome(
             run=run.name, scenario=run.scenario, rate=run.rate, seconds=run.seconds, took=took,
@@ -195,9 +202,10 @@ class Master:
             difference=difference, counted=counted, faults=[*lost, *faults], notes=notes,
         )  # fmt: skip
 
-    def _reconcile(self, tally: Tally) -> tuple[Difference, float, list[str], list[str]]:
-        answered, rows = self._run.keys(tally.answered), self._rows
-        print("counting …", flush=True)
+    def _reconcile(
+        self, tally: Tally, rows: Rows
+    ) -> tuple[Difference, float, list[str], list[str]]:
+        answered = self._run.keys(tally.answered)
         expected = sum(answered.values())
         counted = settle(rows.count, expected, self._is_idle, time.monotonic, gevent.sleep)
         difference = compare(answered, self._run.keys(tally.unknown), rows.by_key())

@@ -56,15 +56,17 @@ class Outcome:
 
     def wrongs(self) -> list[str]:
         """Why it is not correct."""
-        found = [f"{n} answers were wrong: {why}" for why, n in self.wrong.most_common()]
-        found += [f"{n} requests had no answer: {why}" for why, n in self.unanswered.most_common()]
+        found = [f"{n:,} answers were wrong: {why}" for why, n in self.wrong.most_common()]
+        found += [
+            f"{n:,} requests had no answer: {why}" for why, n in self.unanswered.most_common()
+        ]
         if self.difference:
             for name, words in (
                 ("lost", "answered, and no row"), ("doubled", "rows repeat an event"),
                 ("extra", "rows that nobody asked for"),
             ):  # fmt: skip
                 if count := getattr(self.difference, name):
-                    found.append(f"{count} {words}, e.g. {self.difference.examples[name]}")
+                    found.append(f"{count:,} {words}, e.g. {self.difference.examples[name]}")
         if not self.answered:
             found.append("nothing was answered")
         return [*found, *self.faults]

@@ -17,7 +17,9 @@ import pytest
 from aiohttp import web
 
 from loadtest.scenarios import PIXEL, SCENARIOS
-from tests.e2e.line import Lines, environment, rows
+from tests.e2e.line import Lines, ask, environment, rows
+from tests.engine import Engine
+from tests.kafka_broker import Broker
 from tests.ports import free_port
 
 ROOT = Path(__file__).parents[2]
@@ -193,10 +195,29 @@ async def test_what_cannot_be_run_says_why(tmp_path: Path) -> None:
         load("--clickhouse", "http://127.0.0.1:1", "--data", tmp_path),
         load("--host", "http://127.0.0.1:1", "--data", tmp_path),
         said(await start(*LOCUST, "--headless", "--data", tmp_path / "none")),
+        load("--host", "http://127.0.0.1:1", "--rate", 0),
     )
-    assert [code for code, _ in ends] == [2, 2, 2], ends
+    assert [code for code, _ in ends] == [2, 2, 2, 2], ends
     for (_, text), words in zip(
-        ends, ("name the edge", "nothing is in", "no `heliograph up`"), strict=True
+        ends,
+        ("name the edge", "nothing is in", "no `heliograph up`", "less than one request"),
+        strict=True,
     ):
         assert words in text
         assert "Traceback" not in text
+
+
+async def test_a_line_through_kafka(lines: Lines, kafka_broker: Broker, tmp_path: Path) -> None:
+    engine = await asyncio.to_thread(Engine, tmp_path / "engine")  # it ends with its input
+    data, store = tmp_path / "data", ("--clickhouse", engine.url)
+    kafka = ("--kafka", kafka_broker.bootstrap, "--topic", "load", "--health-port", 0)
+    ask("migrate", *store)
+    ask("key", "new", "--data", data)
+    collect = lines.start("collect", "collect", *kafka, "--data", data, "--port", 0)
+    lines.start("consume", "consume", *kafka, *store)
+    edge = await asyncio.to_thread(collect.told, r"collecting at (\S+)")
+    given = ("--rate", 200, "--seconds", 2, "--host", edge, *store, "--data", data)
+    code, text = await load("--scenario", "clicks", *given)
+    assert code in (0, 3), text
+    assert numbers(text, "reconcile")[:4] == [400, 0, 0, 0], text
+    engine.stop()
