@@ -202,7 +202,7 @@ def _latency(
     rate = most / 2
     traffic = Traffic(
         f"p99 at {rate:,.0f} /s, half of heliograph's most",
-        lambda s: drive.paced(s, work.keep_alive, 256, rate, effort.seconds),
+        lambda s: drive.paced(s, work.keep_alive, 256, rate, 2 * effort.seconds),
     )
     turns = _rounds(pair, traffic, effort.rounds)
     for name, seen in turns.items():
