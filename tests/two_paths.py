@@ -61,8 +61,12 @@ class EdgePath:
         found = [msgspec.json.decode(line) for f in frames for line in f.block.splitlines()]
         return [{k: v for k, v in event.items() if k not in _AS_THEY_COME} for event in found]
 
-    async def talk(self, scripts: Sequence[Sequence[bytes | None]]) -> list[Said]:
-        """Connections that say their scripts side by side: pieces of bytes, None for the end."""
+    async def talk(
+        self, scripts: Sequence[Sequence[bytes | None]], seconds: float = 0.0
+    ) -> list[Said]:
+        """Connections that say their scripts side by side: pieces of bytes, None for the end.
+        They are looked at some `seconds` later.
+        """
         wires = [Wire(self._make()) for _ in scripts]
         for turn in range(max(map(len, scripts), default=0)):
             for wire, script in zip(wires, scripts, strict=True):
@@ -70,6 +74,7 @@ class EdgePath:
                     piece = script[turn]
                     wire.feed(piece) if piece is not None else wire.feed_eof()
             await _rest(wires)
+        await asyncio.sleep(seconds)
         said = [Said(_DATE.sub(b"", bytes(wire.told)), not wire.ended) for wire in wires]
         for wire in wires:
             wire.close()
