@@ -19,7 +19,7 @@ from loadtest.bench.route import PIXEL
 from loadtest.bench.workload import read
 
 _TAIL, _OTHER_TAIL = PIXEL[-8:], b"\x00;"  # ours, and that of nginx
-_PATIENCE = 5.0  # seconds after the last request was due
+_PATIENCE = 20.0  # seconds after the last request was due
 
 
 class Paced:
