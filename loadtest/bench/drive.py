@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from loadtest.bench.servers import CLIENT_CORE, Server, core
+from loadtest.bench.servers import CLIENT_CORE, Server, core, core_busy
 from loadtest.bench.workload import read
 
 _SCRIPT: Final = Path(__file__).with_name("wrk.lua")
@@ -26,6 +26,7 @@ class Turn(NamedTuple):
     rate: float
     busy: float  # the share of the core in use
     kernel: float  # the share of the CPU that was system time
+    others: float  # the share of the core that was used by others
     p50: float = 0.0
     p99: float = 0.0
     late: float = 0.0  # how late the client sent, p99
@@ -79,10 +80,10 @@ def _turn(server: Server, argv: list[Any], under_way: int, length: int) -> Turn:
     """Run a client; WrongError unless all it was answered is recorded, and no more than that but
     for what was under way when it stopped, and all answers are as long as the one looked at.
     """
-    before, ticks = server.cpu(), server.ticks()
+    before, ticks, busy = server.cpu(), server.ticks(), core_busy()
     with core(CLIENT_CORE):
         done = subprocess.run(argv, capture_output=True, text=True)
-    used = server.cpu() - before
+    used, busy = server.cpu() - before, core_busy() - busy
     user, system = (now - then for now, then in zip(server.ticks(), ticks, strict=True))
     if done.returncode:
         raise WrongError(f"{server.name}: {(done.stderr or done.stdout).strip()[-500:]}")
@@ -98,7 +99,8 @@ def _turn(server: Server, argv: list[Any], under_way: int, length: int) -> Turn:
     latency = (told.get(key, 0.0) * 1e6 for key in ("p50", "p99", "late_p99"))
     seconds = told["seconds"]
     kernel = system / max(user + system, 1)
-    return Turn(used / answered * 1e6, answered / seconds, used / seconds, kernel, *latency)
+    shares = used / seconds, kernel, max(busy - used, 0) / seconds
+    return Turn(used / answered * 1e6, answered / seconds, *shares, *latency)
 
 
 def _recorded(server: Server, answered: int) -> int:

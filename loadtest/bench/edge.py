@@ -30,6 +30,7 @@ SECTION: Final = "edge"
 CONNECTIONS: Final = 10_000
 _NGINX: Final = "nginx"
 _OURS: Final = "heliograph"
+_QUIET: Final = 0.1  # of the core may be others'
 _STRICTEST: Final = 1.25
 _KEEP_ALIVE: Final = 700_000  # more than nginx answers in a turn
 _CLOSING: Final = 150_000
@@ -170,11 +171,17 @@ def _costs(traffic: Traffic, turns: Turns) -> Iterator[Figure]:
         rate, _ = middle([turn.rate for turn in seen], "/s", 0)
         busy, _ = middle([100 * turn.busy for turn in seen], "% of a core", 0)
         kernel, _ = middle([100 * turn.kernel for turn in seen], "% of it kernel", 0)
-        yield Figure(what, measured, spread, f"{rate}, {busy}, {kernel}")
+        yield Figure(what, measured, spread, f"{rate}, {busy}, {kernel}{_disturbed(seen)}")
     yield from _compared(traffic, turns, _NGINX, traffic.goal, traffic.bar)
     if traffic.goal == _STRICTEST:
         yield from _compared(traffic, turns, "Go, franz-go", 0.5, 2 / 3)
         yield from _compared(traffic, turns, "aiohttp, aiokafka", 1 / 6, 1 / 6)
+
+
+def _disturbed(turns: Sequence[Turn]) -> str:
+    """A word on other processes on the servers' core: then the figures are worth little."""
+    most = max(turn.others for turn in turns)
+    return f", DISTURBED: others took up to {100 * most:.0f} %" if most > _QUIET else ""
 
 
 def _compared(
@@ -212,7 +219,7 @@ def _latency(
         measured, spread = middle([turn.p99 for turn in seen], "us", 0)
         p50, _ = middle([turn.p50 for turn in seen], "us", 0)
         late, _ = middle([turn.late for turn in seen], "us", 0)
-        beside = f"p50 {p50}, client late {late} (p99)"
+        beside = f"p50 {p50}, client late {late} (p99){_disturbed(seen)}"
         yield Figure(f"{traffic.what}: {name}", measured, spread, beside)
     mine, theirs = turns[_OURS], turns[_NGINX]
     if isinstance(mine, list) and isinstance(theirs, list):

@@ -90,6 +90,13 @@ class Server(NamedTuple):
         return int(found[1]) * 1024 if found else 0
 
 
+def core_busy() -> float:
+    """Seconds that the servers' core has been busy, whoever used it."""
+    line = Path("/proc/stat").read_text().splitlines()[1 + SERVER_CORE].split()
+    user, nice, system, _, _, irq, softirq, steal = map(int, line[1:9])
+    return (user + nice + system + irq + softirq + steal) / os.sysconf("SC_CLK_TCK")
+
+
 @contextmanager
 def core(number: int) -> Iterator[None]:
     """What is started in this block runs on one core."""
