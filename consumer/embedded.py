@@ -32,7 +32,7 @@ from consumer.migrate import migrate, set_retention
 from consumer.settings import ConsumerSettings
 from consumer.sql.front import sql_app
 from consumer.store import open_embedded, patiently
-from consumer.writer import Writer
+from consumer.writer import writers
 from schemas.child import end_of_service, read_settings, start_logging
 from schemas.files import write_whole
 from schemas.journal.directory import make_room
@@ -59,29 +59,31 @@ def store_path(data: Path) -> Path:
     return data / "store"
 
 
-def _open(settings: ConsumerSettings) -> Client:
+def _open(settings: ConsumerSettings) -> tuple[Client, Client]:
+    """Two clients of the store, for each does one thing at a time."""
     client = patiently(partial(open_embedded, store_path(settings.data)), PATIENCE)
     migrate(client, settings.database)
     set_retention(client, settings)
-    return client
+    return client, open_embedded(store_path(settings.data))
 
 
-def _loop(client: Client, settings: ConsumerSettings, metrics: Metrics) -> Loop:
+def _loop(client: Client, loader: Client, settings: ConsumerSettings, metrics: Metrics) -> Loop:
     def damaged(journal: Path, size: int, kept: Path) -> None:
         metrics.damaged.inc(size)
         _log.warning("journal %s: %d bytes are no frame, kept in %s", journal.name, size, kept)
 
-    open_writer = partial(
-        Writer,
+    open_writers = partial(
+        writers,
         client,
         settings.database,
         random=os.urandom,
         clock=time.time,
         retention_days=settings.retention_days,
+        loader=loader,
     )
     new_batch = partial(Batch, settings.batch_rows, settings.batch_bytes, settings.batch_seconds)
     source = JournalSource(journal_root(settings.data), damaged, metrics.source_in_trouble)
-    return Loop(source, open_writer, new_batch, metrics)
+    return Loop(source, open_writers, new_batch, metrics)
 
 
 @contextmanager
@@ -90,11 +92,12 @@ def take_in(settings: ConsumerSettings) -> Iterator[Client]:
 
     Raises StoreTrouble if another process holds it for longer than `PATIENCE`.
     """
-    client = _open(settings)
+    client, loader = _open(settings)
     try:
-        asyncio.run(_loop(client, settings, Metrics()).catch_up())
+        asyncio.run(_loop(client, loader, settings, Metrics()).catch_up())
         yield client
     finally:
+        loader.close()
         client.close()
 
 
@@ -112,7 +115,7 @@ async def _serve(settings: ConsumerSettings, sql: socket.socket, health: socket.
     metrics = Metrics()
     stop = end_of_service(at_most=9.5)
     health_site = await listen(health_app(metrics), health)
-    client = await asyncio.to_thread(_open, settings)
+    client, loader = await asyncio.to_thread(_open, settings)
     connect = partial(chdb.connect, os.path.realpath(store_path(settings.data)))
     owner = os.urandom(16).hex()
     write_whole(owner_path(settings.data), owner.encode(), mode=0o600)
@@ -120,13 +123,14 @@ async def _serve(settings: ConsumerSettings, sql: socket.socket, health: socket.
     sql_site = await listen(reader, sql)
     housekeeping = asyncio.create_task(_housekeeping(settings))
     try:
-        await _loop(client, settings, metrics).run(stop, DRAIN_SECONDS)
+        await _loop(client, loader, settings, metrics).run(stop, DRAIN_SECONDS)
     finally:
         housekeeping.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await housekeeping
         await sql_site.cleanup()
         await health_site.cleanup()
+        loader.close()
         client.close()
 
 

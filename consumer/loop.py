@@ -1,8 +1,16 @@
 """The consumer's loop: gather blocks into batches, write each batch, then commit it.
 
-One batch is written at a time. A partition is taken over (see `stage`) before its first batch and
-after every trouble. Whatever goes wrong, a batch is committed only after it was written, and a
-batch that is not committed is given again by the source.
+Three batches are on their way: while one is gathered, the one before is loaded into a stage, and
+the one before that is inserted, verified and committed. Only the last step counts anything, and it
+is done by one batch at a time, in the order in which they were gathered. Loading early is a bet:
+it happens in the second stage of a partition that is ours already, and whatever becomes of it (a
+failure, a stage that a fence has dropped meanwhile), the batch is loaded again when its turn to be
+inserted has come. So a batch that is inserted has been loaded into a stage of the last take-over.
+
+A partition is taken over (see `stage`) before its first batch and after every trouble. Whatever
+goes wrong, a batch is committed only after it was written, and a batch that is not committed is
+given again by the source. A partition that is given up, or taken away, ends its lane: what is being
+inserted comes to its end and is committed, if it still can; what is behind it is dropped.
 """
 
 import asyncio
@@ -11,27 +19,42 @@ import logging
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, NamedTuple
 
 from consumer.batch import Batch, Block, Partition
 from consumer.errors import Fenced, Released, StoreTrouble
 from consumer.metrics import Metrics
 from consumer.source import Source
 from consumer.store import TableGone
-from consumer.writer import Outcome, Writer
+from consumer.writer import Outcome, Staged, Writer
 
 _log: Final = logging.getLogger(__name__)
 _POLL: Final = 0.1
 _LONGEST_PAUSE: Final = 5.0
+#: Batches that are loaded or inserted at a time: one each.
+_UNDER_WAY: Final = 2
+
+
+#: Opens both writers of a partition, whose batches alternate between them.
+OpenWriters = Callable[[Partition], Sequence[Writer]]
 
 
 @dataclass(slots=True)
 class Lane:
-    """A partition of ours: its open batch, and its writer once it has been taken over."""
+    """A partition of ours: its open batch, and its two writers once it has been taken over."""
 
     batch: Batch
-    writer: Writer | None = None
+    begun: int = 0
+    writers: Sequence[Writer] = ()
+    writing: set[asyncio.Task[None]] = field(default_factory=set)
     released: asyncio.Event = field(default_factory=asyncio.Event)
+
+
+class Early(NamedTuple):
+    """What came of loading a batch before its turn."""
+
+    writer: Writer
+    staged: Staged | StoreTrouble
 
 
 class Loop:
@@ -40,16 +63,18 @@ class Loop:
     def __init__(
         self,
         source: Source,
-        open_writer: Callable[[Partition], Writer],
+        open_writers: OpenWriters,
         new_batch: Callable[[], Batch],
         metrics: Metrics,
     ) -> None:
         self._source = source
-        self._open_writer = open_writer
+        self._open_writers = open_writers
         self._new_batch = new_batch
         self._metrics = metrics
         self._lanes: dict[Partition, Lane] = {}
-        self._writing = asyncio.Lock()
+        self._under_way: list[asyncio.Task[None]] = []  # in the order of their batches
+        self._loading = asyncio.Lock()
+        self._inserting = asyncio.Lock()
 
     async def run(self, stop: asyncio.Event, drain_seconds: float = 0.0) -> None:
         """Work until `stop`; then count what is left of a finite source, if the time allows."""
@@ -83,23 +108,18 @@ class Loop:
         await self._work(stop)
 
     async def _turn(self, *, last: bool = False) -> bool:
-        """Poll once and write what is due; was there more? The `last` one only writes, and all."""
+        """Poll once and begin to write what is due; was there more? The `last` one writes all."""
         try:
             found = {} if last else await self._source.poll(_POLL)
             await self._gather(found)
-            # Partitions may be many: what waits of all of them together is bounded as well.
-            lanes = list(self._lanes.items())
-            size = sum(lane.batch.size for _, lane in lanes)
-            crowded = any(size >= lane.batch.max_bytes for _, lane in lanes)
-            for partition, lane in lanes:
-                if lane.batch.blocks and (last or crowded or lane.batch.due(time.monotonic())):
-                    await self._write(partition, lane)
+            await self._begin_due(last)
+            await self._settle(0 if last else _UNDER_WAY)
             self._metrics.turned()
             return bool(found)
         except Fenced as fenced:
             _log.warning("joining anew: %s", fenced)
             self._metrics.rejoins.inc()
-            self._lanes.clear()
+            await self._abandon()
             await self._source.rejoin()
             return True
 
@@ -116,32 +136,87 @@ class Loop:
                     break
                 lane.batch.add(block, time.monotonic())
                 if lane.batch.full:
-                    await self._write(partition, lane)
+                    await self._begin(partition, lane)
 
-    async def _write(self, partition: Partition, lane: Lane) -> None:
-        async with self._writing:
+    async def _begin_due(self, last: bool) -> None:
+        """Write the batches whose time has come, and the largest ones until the rest is bounded."""
+        lanes = [(p, lane) for p, lane in self._lanes.items() if lane.batch.blocks]
+        for partition, lane in lanes:
+            if last or lane.batch.due(time.monotonic()):
+                await self._begin(partition, lane)
+        # Partitions may be many: what waits of all of them together is bounded as well.
+        lanes.sort(key=lambda item: item[1].batch.size)
+        while lanes and sum(lane.batch.size for _, lane in lanes) >= lanes[-1][1].batch.max_bytes:
+            await self._begin(*lanes.pop())
+
+    async def _begin(self, partition: Partition, lane: Lane) -> None:
+        """Let a batch go its way, as soon as fewer than two others are on theirs."""
+        await self._settle(_UNDER_WAY - 1)
+        if lane.released.is_set() or not lane.batch.blocks:
+            return
+        batch, lane.batch = lane.batch, self._new_batch()
+        lane.begun += 1
+        task = asyncio.create_task(self._write(partition, lane, batch, lane.begun % 2))
+        lane.writing.add(task)
+        task.add_done_callback(lane.writing.discard)
+        self._under_way.append(task)
+
+    async def _settle(self, left: int) -> None:
+        """Wait until so few batches are under way; raises what one of them met."""
+        while self._under_way and (len(self._under_way) > left or self._under_way[0].done()):
+            await asyncio.wait(self._under_way[:1])
+            self._under_way.pop(0).result()
+
+    async def _write(self, partition: Partition, lane: Lane, batch: Batch, which: int) -> None:
+        early = await self._load_early(lane, batch, which)
+        async with self._inserting:
             if lane.released.is_set():
                 return
             try:
-                outcome = await self._until_written(partition, lane)
+                outcome = await self._until_written(partition, lane, batch, which, early)
+                await self._source.commit(partition, batch.blocks)
             except Released:
                 return
-            await self._source.commit(partition, lane.batch.blocks)
-            self._metrics.wrote(outcome, len(lane.batch.blocks))
-            lane.batch = self._new_batch()
+            except Fenced:
+                for each in self._lanes.values():
+                    each.released.set()  # before the next one's turn
+                raise
+            self._metrics.wrote(outcome, len(batch.blocks))
 
-    async def _until_written(self, partition: Partition, lane: Lane) -> Outcome:
+    async def _load_early(self, lane: Lane, batch: Batch, which: int) -> Early | None:
+        if not lane.writers or lane.released.is_set():
+            return None
+        writer = lane.writers[which]
+        try:
+            return Early(writer, await self._load(writer, batch))
+        except TableGone:
+            return None  # fenced: by ourselves, or its turn will tell
+        except StoreTrouble as trouble:
+            return Early(writer, trouble)
+
+    async def _load(self, writer: Writer, batch: Batch) -> Staged:
+        async with self._loading:
+            return await asyncio.to_thread(writer.load, batch)
+
+    async def _until_written(
+        self, partition: Partition, lane: Lane, batch: Batch, which: int, early: Early | None
+    ) -> Outcome:
         pause = 0.1
         while True:
             try:
-                if lane.writer is None:
-                    lane.writer = await self._take_over(partition)
-                outcome = await asyncio.to_thread(lane.writer.write, lane.batch)
+                if not lane.writers:
+                    lane.writers = await self._take_over(partition)
+                writer = lane.writers[which]
+                if early is None or early.writer is not writer:
+                    early = Early(writer, await self._load(writer, batch))
+                if isinstance(early.staged, StoreTrouble):
+                    raise early.staged
+                outcome = await asyncio.to_thread(writer.insert, early.staged)
             except TableGone as gone:
                 # Only a fence drops a stage. To make it again would undo the fence.
                 raise Fenced(str(gone)) from None
             except StoreTrouble as trouble:
-                lane.writer = None
+                lane.writers = ()
                 self._metrics.in_trouble(str(trouble))
                 _log.warning("the store is in trouble, trying again: %s", trouble)
                 await _pause(pause, lane.released)
@@ -150,31 +225,44 @@ class Loop:
                 self._metrics.in_trouble("")
                 return outcome
 
-    async def _take_over(self, partition: Partition) -> Writer:
-        writer = await asyncio.to_thread(self._open_writer, partition)
+    async def _take_over(self, partition: Partition) -> Sequence[Writer]:
+        writers = await asyncio.to_thread(self._open_writers, partition)
         await self._source.confirm(partition)
-        await asyncio.to_thread(writer.stage.fence)
-        return writer
+        await asyncio.to_thread(writers[0].stage.fence)
+        return writers
 
     async def release(self, partitions: Collection[Partition]) -> None:
-        """Give partitions up: let the write in flight end, drop the rest."""
+        """Give partitions up: let the insert in flight end, drop the rest."""
+        lanes = [self._lanes[partition] for partition in partitions if partition in self._lanes]
+        for lane in lanes:
+            lane.released.set()
+        for lane in lanes:
+            if lane.writing:
+                await asyncio.wait(lane.writing)
         for partition in partitions:
             if partition in self._lanes:
-                self._lanes[partition].released.set()
-        async with self._writing:
-            for partition in partitions:
-                lane = self._lanes.pop(partition, None)
-                if lane is not None:
-                    await self._drop(lane)
+                await self._drop(self._lanes.pop(partition))
+
+    async def _abandon(self) -> None:
+        """Give everything up; the next fence drops the stages."""
+        for lane in self._lanes.values():
+            lane.released.set()
+        if self._under_way:
+            await asyncio.wait(self._under_way)
+        self._under_way.clear()
+        self._lanes.clear()
 
     async def _drop(self, lane: Lane) -> None:
-        if lane.writer is not None:
-            try:
-                await asyncio.to_thread(lane.writer.stage.drop)
-            except StoreTrouble:
-                _log.info("a staging table is left to the next consumer's fence")
+        try:
+            for writer in lane.writers:
+                await asyncio.to_thread(writer.stage.drop)
+        except StoreTrouble:
+            _log.info("a staging table is left to the next consumer's fence")
 
     async def _close(self) -> None:
+        for task in self._under_way:
+            task.cancel()
+        await asyncio.gather(*self._under_way, return_exceptions=True)
         await self._source.close()
         for lane in self._lanes.values():
             await self._drop(lane)

@@ -19,7 +19,7 @@ from consumer.metrics import Metrics
 from consumer.migrate import pending, set_retention
 from consumer.settings import ConsumerSettings
 from consumer.store import connect
-from consumer.writer import Writer
+from consumer.writer import writers
 from schemas.child import end_of_service, start_logging
 
 _log = logging.getLogger(__name__)
@@ -57,21 +57,22 @@ async def consume(settings: ConsumerSettings, health: socket.socket) -> None:
         client = await _ready_store(settings, stop, metrics)
         if client is None:
             return
-        open_writer = partial(
-            Writer,
+        open_writers = partial(
+            writers,
             client,
             settings.database,
             random=os.urandom,
             clock=time.time,
             retention_days=settings.retention_days,
             cluster=bool(settings.cluster),
+            loader=await asyncio.to_thread(connect, settings),
         )
         new_batch = partial(
             Batch, settings.batch_rows, settings.batch_bytes, settings.batch_seconds
         )
         source = KafkaSource(settings, metrics.source_in_trouble)
         metrics.lag.set_function(source.lag)
-        await Loop(source, open_writer, new_batch, metrics).run(stop, 8.0)
+        await Loop(source, open_writers, new_batch, metrics).run(stop, 8.0)
     finally:
         await site.cleanup()
 

@@ -1,6 +1,7 @@
 """Exactly once: a batch goes into the store so that each of its events is there once.
 
-1. Stage: parse the batch into a table of our own. Lines that are no event go to the dead letter.
+1. Load: parse the batch into a table of our own. Lines that are no event go to the dead letter.
+   This touches nothing that counts, so the next batch may be loaded while this one is inserted.
 2. Insert what is absent: from the stage, what the store does not have by (journal, seq). Whatever
    was inserted before, by us or by another, for this batch or a differently cut one, stays as is.
 3. Verify: everything staged is in the store now (or is older than the retention). Only then is
@@ -10,20 +11,23 @@ The stage may lose everything when the server restarts, hence the counts before 
 trouble means: take the partition over anew (see `stage`) and do the whole batch again.
 """
 
+import copy
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final, NamedTuple
+from functools import partial
+from typing import Any, Final, NamedTuple
 
 from clickhouse_connect.driver.client import Client
 
 from consumer import dead_letter
-from consumer.batch import Batch, Partition
+from consumer.batch import Batch, Block, Partition
 from consumer.errors import Poison, StoreTrouble
 from consumer.stage import Stage
 from consumer.store import execute, rows
 
 _INSERT: Final = """
 INSERT INTO {events}
+SETTINGS {one_block}
 SELECT
     journal, toUInt64(seq), fromUnixTimestamp64Milli(toInt64(ts), 'UTC'), kind, campaign, send,
     recipient, message_id, toDateTime(toUInt32(sent_at), 'UTC'), link, method, address, user_agent,
@@ -35,19 +39,18 @@ LIMIT 1 BY journal, seq
 _ABSENT: Final = (
     "(journal, toUInt64(seq)) NOT IN (SELECT journal, seq FROM {all_events} WHERE {ranges})"
 )
+#: All that is staged, and what of it should be in the store and is not.
+_LOOK: Final = "SELECT count(), countIf({young} AND {here} AND {absent}) FROM {stage}"
 #: Runs of seqs that one statement looks for, and how wide a run may be: a batch that holds old
 #: events shipped again beside new ones must not make the look go over all between them.
 _RUNS: Final = 600
 _WIDTH: Final = 1_000_000
 #: One block, one part: rows and counts appear together.
-_ONE_BLOCK: Final = {
-    "async_insert": 0,
-    "max_insert_threads": 1,
-    "max_block_size": 1_048_448,
-    "min_insert_block_size_rows": 1_048_448,
-    "min_insert_block_size_bytes": 1 << 30,
-    "max_partitions_per_insert_block": 0,
-}
+_ONE_BLOCK: Final = (
+    "async_insert = 0, max_insert_threads = 1, max_block_size = 1048448, "
+    "min_insert_block_size_rows = 1048448, min_insert_block_size_bytes = 1073741824, "
+    "max_partitions_per_insert_block = 0"
+)
 
 
 class Range(NamedTuple):
@@ -79,8 +82,19 @@ class Outcome:
     first_ts: int
 
 
+class Staged(NamedTuple):
+    """A batch that was loaded: its runs, and the lines that are no event."""
+
+    ranges: list[Range]
+    dead: list[dead_letter.Dead]
+
+
 class Writer:
-    """Writes the batches of one partition. Synchronous; raises StoreTrouble or TableGone."""
+    """Writes batches of one partition. Synchronous; raises StoreTrouble or TableGone.
+
+    One batch at a time is loaded and then inserted; `twin` makes another for the batch after it.
+    Loading uses `loader` alone and inserting `client` alone, so that they go on side by side.
+    """
 
     def __init__(
         self,
@@ -92,77 +106,94 @@ class Writer:
         clock: Callable[[], float],
         retention_days: int = 0,
         cluster: bool = False,
+        loader: Client | None = None,
     ) -> None:
         self._client = client
         self._clock = clock
         self._retention_days = retention_days
+        self._young = "1"
         local = "_local" if cluster else ""
         self._events = f"{database}.events{local}"
         self._all_events = f"{database}.events"
         self._dead_letter = f"{database}.dead_letter{local}"
         self._taken = f"{database}.taken{local}"
-        self.stage = Stage(client, database, partition, random)
+        self._stage = partial(Stage, client, database, partition, random, loader=loader)
+        self.stage = self._stage()
+
+    def twin(self) -> "Writer":
+        """A writer with a second stage, which the first one's fence spares."""
+        made = copy.copy(self)
+        made.stage = self._stage(own=self.stage.own)
+        return made
 
     def write(self, batch: Batch) -> Outcome:
         """Put a batch into the store. After it returns the source may commit."""
-        staged, dead = self._load(batch)
-        dead_letter.store(self._client, self._dead_letter, dead, int(self._clock()))
-        ranges = self._ranges()
-        if sum(found.events for found in ranges) != staged:
-            raise StoreTrouble("the staging table does not hold what was loaded")
-        if ranges:
-            self._insert(ranges)
-        self.stage.clear()
-        return Outcome(staged, len(dead), min((r.first_ts for r in ranges), default=0))
+        return self.insert(self.load(batch))
 
-    def _load(self, batch: Batch) -> tuple[int, list[dead_letter.Dead]]:
-        data = b"".join(block.data for block in batch.blocks)
+    def load(self, batch: Batch) -> Staged:
+        """Parse a batch into the stage; the store's tables are not touched."""
         try:
-            _check_text(data)
-            self.stage.load(data)
+            _check_text(batch.blocks)
+            self.stage.load(b"".join(block.data for block in batch.blocks))
         except Poison:
             pass
         else:
             # Two objects on a line, or an array of them, are no events of ours either.
-            if self._staged() == data.count(b"\n") == batch.rows:
-                return batch.rows, []
+            ranges = self._ranges()
+            if sum(found.events for found in ranges) == batch.rows:
+                return Staged(ranges, [])
         self.stage.clear()
-        return dead_letter.sift(batch.blocks, self.stage.load)
+        good, dead = dead_letter.sift(batch.blocks, self.stage.load)
+        ranges = self._ranges()
+        if sum(found.events for found in ranges) != good:
+            raise StoreTrouble("the staging table does not hold what was loaded")
+        return Staged(ranges, dead)
 
-    def _staged(self) -> int:
-        return int(rows(self._client, f"SELECT count() FROM {self.stage.table}")[0][0])
+    def insert(self, staged: Staged) -> Outcome:
+        """Insert what is absent of the loaded batch, verify it, and empty the stage."""
+        ranges, dead = staged
+        dead_letter.store(self._client, self._dead_letter, dead, int(self._clock()))
+        if ranges:
+            self._insert(ranges)
+        self.stage.clear(self._client)
+        events = sum(found.events for found in ranges)
+        return Outcome(events, len(dead), min((r.first_ts for r in ranges), default=0))
 
     def _ranges(self) -> list[Range]:
+        """The runs of what is staged; settles what is young for all that follows."""
+        self._young = self._younger()
         found = rows(
-            self._client,
+            self.stage.loader,
             "SELECT journal, toUInt64(min(seq)), toUInt64(max(seq)), count(), "
-            f"toInt64(min(ts)), toInt64(max(ts)), countIf(NOT ({self._young()})) "
+            f"toInt64(min(ts)), toInt64(max(ts)), countIf(NOT ({self._young})) "
             f"FROM {self.stage.table} GROUP BY journal, intDiv(toUInt64(seq), {_WIDTH}) "
             "ORDER BY journal, min(seq)",
         )
         return [Range(*row) for row in found]
 
     def _insert(self, ranges: list[Range]) -> None:
+        events = sum(found.events for found in ranges)
         for at in range(0, len(ranges), _RUNS):
             runs = " OR ".join(found.sql for found in ranges[at : at + _RUNS])
-            self._insert_runs(runs, "1" if len(ranges) <= _RUNS else f"({runs})")
-        if self._staged() != sum(found.events for found in ranges):
-            raise StoreTrouble("the staging table lost what was loaded")
+            self._insert_runs(runs, "1" if len(ranges) <= _RUNS else f"({runs})", events)
         self._write_ledger(ranges)
 
-    def _insert_runs(self, runs: str, here: str) -> None:
+    def _insert_runs(self, runs: str, here: str, events: int) -> None:
         """Insert what is absent of some runs; `here` is their condition on the stage."""
-        young = self._young()
-        absent = _ABSENT.format(all_events=self._all_events, ranges=runs)
-        insert = _INSERT.format(
-            events=self._events, stage=self.stage.table, young=young, here=here, absent=absent
-        )
-        execute(self._client, insert, **_ONE_BLOCK)
-        look = f"SELECT count() FROM {self.stage.table} WHERE {young} AND {here} AND {absent}"
-        if missing := rows(self._client, look)[0][0]:
+        wanted = {
+            "stage": self.stage.table,
+            "young": self._young,
+            "here": here,
+            "absent": _ABSENT.format(all_events=self._all_events, ranges=runs),
+        }
+        execute(self._client, _INSERT.format(events=self._events, one_block=_ONE_BLOCK, **wanted))
+        staged, missing = rows(self._client, _LOOK.format(**wanted))[0]
+        if missing:
             raise StoreTrouble(f"{missing} events are not in the store after their insert")
+        if staged != events:
+            raise StoreTrouble("the staging table lost what was loaded")
 
-    def _young(self) -> str:
+    def _younger(self) -> str:
         """Rows that the retention would delete at once are not inserted: they have expired."""
         if not self._retention_days:
             return "1"
@@ -180,9 +211,16 @@ class Writer:
         execute(self._client, f"INSERT INTO {self._taken} VALUES {values}", async_insert=0)
 
 
-def _check_text(data: bytes) -> None:
+def writers(*given: Any, **how: Any) -> tuple[Writer, Writer]:
+    """Both writers of a partition that is being taken over; arguments as for one."""
+    first = Writer(*given, **how)
+    return first, first.twin()
+
+
+def _check_text(blocks: list[Block]) -> None:
     """ClickHouse takes any bytes for text."""
     try:
-        data.isascii() or data.decode()
+        for block in blocks:
+            block.data.isascii() or block.data.decode()
     except UnicodeDecodeError:
         raise Poison("not UTF-8") from None

@@ -29,7 +29,7 @@ from consumer.settings import ConsumerSettings
 from consumer.source import OnRelease
 from consumer.stage import Stage
 from consumer.store import TableGone, connect, open_embedded
-from consumer.writer import Writer
+from consumer.writer import Writer, writers
 from schemas import event
 from tests.engine import clickhouse_url, client, engine
 from tests.faults.load import assert_once, body, new_journal, stored, until
@@ -68,6 +68,10 @@ def a_writer(at: Any, name: str) -> Writer:
     return Writer(at, name, PARTITION, random=os.urandom, clock=time.time)
 
 
+def both_writers(at: Any, name: str, loader: Any = None) -> tuple[Writer, Writer]:
+    return writers(at, name, PARTITION, random=os.urandom, clock=time.time, loader=loader)
+
+
 def make_slow(at: Any, name: str, seconds: float) -> None:
     """From now on an insert of `EVENTS` events takes so long."""
     each = seconds / EVENTS
@@ -83,7 +87,7 @@ def inserts(at: Any, name: str) -> int:
 
 WRITE_AND_DIE = """
 import os, sys, time
-from consumer.writer import Writer
+from consumer.writer import Writer, writers
 from tests.engine import client
 from tests.integration.test_fence import a_batch, a_block, a_writer
 url, name, journal = sys.argv[1:]
@@ -126,6 +130,44 @@ def test_an_insert_that_outlives_its_client(database: tuple[str, str], fenced: b
         assert_once(at, {journal: EVENTS}, name)
     else:
         assert stored(at, name)[journal][0] == 2 * EVENTS
+
+
+OVERLAP_AND_DIE = """
+import sys, threading
+from tests.engine import client
+from tests.integration.test_fence import EVENTS, a_batch, a_block, both_writers
+url, name, journal = sys.argv[1:]
+first, second = both_writers(client(url), name, loader=client(url))
+first.stage.fence()
+staged = first.load(a_batch(a_block(journal)))
+inserting = threading.Thread(target=first.insert, args=(staged,))
+inserting.start()
+later = second.load(a_batch(a_block(journal, EVENTS, EVENTS + 1)))
+print("loaded", flush=True)
+inserting.join()
+second.insert(later)
+"""
+
+
+@pytest.mark.kill
+def test_a_consumer_killed_between_an_insert_and_an_early_load(database: tuple[str, str]) -> None:
+    """One batch is being inserted and the next is loaded: the successor drops both stages."""
+    url, name = database
+    journal = new_journal()
+    at = client(url)
+    make_slow(at, name, 2.5)
+    command = [sys.executable, "-c", OVERLAP_AND_DIE, url, name, journal]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"loaded\n"
+        assert inserts(at, name) == 1
+        process.kill()
+    successor = a_writer(at, name)
+    assert successor.stage.fence() == 2
+    assert inserts(at, name) == 0
+    for first_seq in (1, EVENTS + 1):
+        successor.write(a_batch(a_block(journal, EVENTS, first_seq)))
+    assert_once(at, {journal: 2 * EVENTS}, name)
 
 
 @pytest.mark.kill
@@ -209,7 +251,7 @@ class Blocks:
 
 async def run_until_taken(source: Blocks, at: Any, name: str, metrics: Metrics) -> None:
     loop = Loop(
-        source, lambda p: a_writer(at, name), lambda: Batch(100_000, 1 << 24, 0.05), metrics
+        source, lambda p: both_writers(at, name), lambda: Batch(100_000, 1 << 24, 0.05), metrics
     )
     stop = asyncio.Event()
     running = asyncio.create_task(loop.run(stop, 5.0))
@@ -265,12 +307,12 @@ async def test_a_consumer_that_finds_its_stage_gone_joins_anew(database: tuple[s
     at = await asyncio.to_thread(client, url)
     source = Blocks([a_block(journal)])
     metrics = Metrics()
-    loop = Loop(source, lambda p: a_writer(at, name), lambda: Batch(9, 1 << 24, 0.05), metrics)
+    loop = Loop(source, lambda p: both_writers(at, name), lambda: Batch(9, 1 << 24, 0.05), metrics)
     stop = asyncio.Event()
     running = asyncio.create_task(loop.run(stop, 5.0))
     await until(lambda: not source.left)
     another = await asyncio.to_thread(a_writer, client(url), name)
-    assert await asyncio.to_thread(another.stage.fence) == 1
+    assert await asyncio.to_thread(another.stage.fence) == 2
     source.left.append(a_block(journal, 5, EVENTS + 1))
     await until(lambda: not source.left)
     assert source.rejoined == 1

@@ -116,7 +116,7 @@ POISON = {
     "two objects": block([body()], 2).data[:-1] + block([body()], 3).data,
     "an array of events": b"[" + block([body()], 2).data[:-1] + b"]\n",
     "unknown field": block([body()], 2).data.replace(b'"send"', b'"sendd"'),
-    "no identity": body() + b"\n",
+    "no identity": b"{" + body(),
     "journal of another form": block([body()], 2).data.replace(JOURNAL.encode(), b"../etc/passwd"),
     "unknown kind": block([body("openn")], 2).data,
     "no campaign": block([body(campaign="")], 2).data,
@@ -150,7 +150,7 @@ def test_poison_goes_to_the_dead_letter_and_the_rest_in(client: Client, name: st
 
 
 def test_a_dead_line_keeps_its_identity_and_is_buried_once(client: Client) -> None:
-    one = block([body(), b"{nothing", body()], 5)
+    one = block([body(), b"nothing\n", body()], 5)
     made = writer(client)
     made.write(batch(one))
     made.write(batch(one))
@@ -158,7 +158,7 @@ def test_a_dead_line_keeps_its_identity_and_is_buried_once(client: Client) -> No
     assert rows(client, "SELECT journal, seq FROM heliograph.dead_letter FINAL") == [(JOURNAL, 6)]
 
 
-@pytest.mark.parametrize("bad", [b"{no", body("openn")])
+@pytest.mark.parametrize("bad", [b"no\n", body("openn")])
 def test_many_bad_lines_cost_two_loads(client: Client, bad: bytes) -> None:
     made = writer(client)
     loads: Counter[str] = Counter()

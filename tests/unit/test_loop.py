@@ -13,6 +13,7 @@ from consumer.errors import StoreTrouble
 from consumer.loop import Loop
 from consumer.metrics import Metrics
 from consumer.source import OnRelease
+from consumer.store import TableGone
 from consumer.writer import Outcome
 
 FIRST, SECOND = ("t", 0), ("t", 1)
@@ -31,13 +32,16 @@ class Stage:
 
 
 class Writer:
-    """Waits until it may write, then keeps what it wrote."""
+    """Waits until it may insert, then keeps what it inserted."""
 
     def __init__(self, may: threading.Event, written: list[list[int]]) -> None:
         self.stage = Stage()
         self._may, self._written = may, written
 
-    def write(self, batch: Batch) -> Outcome:
+    def load(self, batch: Batch) -> Any:
+        return batch
+
+    def insert(self, batch: Batch) -> Outcome:
         if not self._may.wait(10):
             raise StoreTrouble("never")
         self._written.append([each.offset for each in batch.blocks])
@@ -73,8 +77,12 @@ class Source:
         return
 
 
-def loop_on(source: Source, writer: Any, metrics: Metrics, rows: int = 2) -> Loop:
-    return Loop(source, lambda partition: writer, lambda: Batch(rows, 1 << 20, 0.05), metrics)
+def loop_on(
+    source: Source, writer: Any, metrics: Metrics, rows: int = 2, seconds: float = 0.05
+) -> Loop:
+    return Loop(
+        source, lambda partition: (writer, writer), lambda: Batch(rows, 1 << 20, seconds), metrics
+    )
 
 
 @pytest.mark.parametrize("moved", [FIRST, SECOND])
@@ -90,7 +98,8 @@ async def test_blocks_of_a_partition_that_moves_during_a_turn_are_dropped(
     await asyncio.sleep(0.1)  # the first batch of the first partition is being written
     releasing = asyncio.create_task(loop.release([moved]))
     await asyncio.sleep(0.05)
-    assert releasing.done() is False  # it is waited for
+    # What is being inserted is waited for; of the second partition nothing is yet.
+    assert releasing.done() is (moved == SECOND)
     may.set()
     await releasing
     source.polls.append({moved: [block(moved, 3)]})  # it came back, and goes on after its commit
@@ -107,10 +116,10 @@ async def test_blocks_of_a_partition_that_moves_during_a_turn_are_dropped(
 @pytest.mark.parametrize("failing", [True, False])
 async def test_a_stop_is_heard_while_the_store_fails_or_is_silent(failing: bool) -> None:
     class Away(Writer):
-        def write(self, batch: Batch) -> Outcome:
+        def insert(self, batch: Batch) -> Outcome:
             if failing:
                 raise StoreTrouble("away")
-            return super().write(batch)
+            return super().insert(batch)
 
     may = threading.Event()
     metrics = Metrics()
@@ -135,19 +144,139 @@ async def test_what_waits_of_all_partitions_is_bounded() -> None:
     waiting: list[int] = []
 
     class Watching(Writer):
-        def write(self, batch: Batch) -> Outcome:
+        def insert(self, batch: Batch) -> Outcome:
             waiting.append(sum(lane.batch.size for lane in loop._lanes.values()))
-            return super().write(batch)
+            return super().insert(batch)
 
     may = threading.Event()
     may.set()
-    watching = Watching(may, [])
-    loop = Loop(source, lambda partition: watching, lambda: Batch(99, 1 << 20, 99), Metrics())  # type: ignore[arg-type,return-value]
+    written: list[list[int]] = []
+    watching = Watching(may, written)
+    loop = loop_on(source, watching, Metrics(), 99, 99)
     stop = asyncio.Event()
     running = asyncio.create_task(loop.run(stop, 5.0))
     async with asyncio.timeout(5):
-        while len(source.commits) < 60:
+        while sum(map(len, written)) < 50:  # the rest is below the bound
             await asyncio.sleep(0.02)
     stop.set()
     await running
+    assert sum(map(len, written)) == 60
     assert max(waiting) <= (1 << 20) + 20 * len(big)
+
+
+class Bench:
+    """Writers that say what they do, and may be told to fail at it."""
+
+    def __init__(self) -> None:
+        self.log: list[str] = []
+        self.may = threading.Event()
+        self.failing: list[str] = []
+        self.opened = 0
+
+    def open(self, partition: Partition) -> Any:
+        self.opened += 1
+        return _Logged(self, f"{self.opened}a"), _Logged(self, f"{self.opened}b")
+
+    def note(self, what: str) -> None:
+        self.log.append(what)
+        if what in self.failing:
+            self.failing.remove(what)
+            raise StoreTrouble(what)
+
+
+class _Logged:
+    def __init__(self, bench: Bench, name: str) -> None:
+        self.stage = Stage()
+        self._bench, self._name = bench, name
+
+    def load(self, batch: Batch) -> Batch:
+        self._bench.note(f"load {batch.blocks[-1].offset} in {self._name}")
+        return batch
+
+    def insert(self, batch: Batch) -> Outcome:
+        last = batch.blocks[-1].offset
+        if last > 2:
+            self._bench.may.wait(10)
+        self._bench.note(f"insert {last} from {self._name}")
+        return Outcome(batch.rows, 0, 0)
+
+
+async def overlapping(bench: Bench) -> tuple[list[str], list[int]]:
+    """Four batches through a loop; what was done while the second waited to be inserted, and the
+    commits."""
+    source = Source({FIRST: [block(FIRST, n) for n in range(1, 9)]})
+    loop = Loop(source, bench.open, lambda: Batch(2, 1 << 20, 99), Metrics())
+    stop = asyncio.Event()
+    running = asyncio.create_task(loop.run(stop, 5.0))
+    async with asyncio.timeout(5):
+        while not any(line.startswith("load 6") for line in bench.log):
+            await asyncio.sleep(0.01)
+    meanwhile = list(bench.log)
+    bench.may.set()
+    async with asyncio.timeout(5):
+        while len(source.commits) < 4:
+            await asyncio.sleep(0.01)
+    stop.set()
+    await running
+    return meanwhile, [offset for _, offset in source.commits]
+
+
+async def test_a_batch_is_loaded_while_the_one_before_is_inserted() -> None:
+    """In the other stage, and never more than one ahead."""
+    bench = Bench()
+    meanwhile, commits = await overlapping(bench)
+    assert "insert 2 from 1b" in meanwhile
+    assert "load 6 in 1b" in meanwhile
+    assert not any(line.startswith(("insert 4", "load 8")) for line in meanwhile)
+    assert commits == [2, 4, 6, 8]
+    assert bench.opened == 1
+
+
+async def test_what_was_loaded_early_is_loaded_again_after_trouble() -> None:
+    """The insert before it failed: the take-over that follows has dropped its stage."""
+    bench = Bench()
+    bench.failing = ["insert 4 from 1a"]
+    _, commits = await overlapping(bench)
+    inserted = [line for line in bench.log if line.startswith("insert")]
+    assert "load 6 in 1b" in bench.log
+    assert "load 6 in 2b" in bench.log
+    assert inserted.index("insert 4 from 2a") < inserted.index("insert 6 from 2b")
+    assert commits == [2, 4, 6, 8]
+
+
+async def test_an_early_load_that_fails_is_made_up_for_in_a_new_stage() -> None:
+    """Its lines may still arrive in the old one."""
+    bench = Bench()
+    bench.failing = ["load 6 in 1b"]
+    _, commits = await overlapping(bench)
+    assert "insert 4 from 1a" in bench.log
+    assert "insert 6 from 2b" in bench.log
+    assert commits == [2, 4, 6, 8]
+
+
+async def test_nothing_is_committed_behind_a_batch_that_is_fenced() -> None:
+    class Gone(_Logged):
+        def insert(self, batch: Batch) -> Outcome:
+            if batch.blocks[-1].offset == 4:
+                bench.may.wait(10)
+                raise TableGone("dropped")
+            return super().insert(batch)
+
+    bench = Bench()
+    bench.open = lambda partition: (Gone(bench, "a"), Gone(bench, "b"))  # type: ignore[method-assign]
+    source = Source({FIRST: [block(FIRST, n) for n in range(1, 9)]})
+    metrics = Metrics()
+    loop = Loop(source, bench.open, lambda: Batch(2, 1 << 20, 99), metrics)
+    stop = asyncio.Event()
+    running = asyncio.create_task(loop.run(stop, 5.0))
+    async with asyncio.timeout(5):
+        while "load 6 in b" not in bench.log:
+            await asyncio.sleep(0.01)
+        bench.may.set()
+        while not metrics.rejoins._value.get():
+            await asyncio.sleep(0.01)
+    await asyncio.sleep(0.1)
+    stop.set()
+    await running
+    assert [offset for _, offset in source.commits] == [2]
+    assert not any(line.startswith("insert 6") for line in bench.log)
