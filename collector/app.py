@@ -50,7 +50,8 @@ class Edge:
         forwarded = request.headers.getall("X-Forwarded-For", ())
         address = self._proxies.client(peer[0] if peer else "", forwarded)
         client = Client.of(request.method, request.headers)
-        return self._beacon.record(purpose, token, client, address)
+        referer = request.headers.get("Referer", "")
+        return self._beacon.record(purpose, token, client, address, referer)
 
 
 def plain(status: int, text: str, *, close: bool = False) -> web.Response:

@@ -34,9 +34,14 @@ class Client(NamedTuple):
         prefetch = next((value for name in PREFETCH_HEADERS if (value := headers.get(name))), "")
         told = headers.get("user-agent", ""), headers.get("accept-language", "")
         return cls(
-            event.client_part(method, *told, headers.get("referer", ""), prefetch),
-            event.client_part(method, "", "", "", prefetch),
+            event.client_part(method, *told, prefetch),
+            _reduced(method, prefetch),
         )
+
+
+@lru_cache(maxsize=64)
+def _reduced(method: str, prefetch: str) -> bytes:
+    return event.client_part(method, "", "", prefetch)
 
 
 class Recorded(NamedTuple):
@@ -62,10 +67,12 @@ class Beacon:
         self._hits = metrics.hits
         self._send_part = lru_cache(maxsize=4096)(event.send_part)
 
-    def record(self, purpose: Purpose, text: str, client: Client, address: str) -> Recorded:
+    def record(
+        self, purpose: Purpose, text: str, client: Client, address: str, referer: str
+    ) -> Recorded:
         """Take a hit on the token `text`. Answer only when `stored`, if there is one, is done."""
         try:
-            link, body = self.take(purpose, text, client, address, self._clock())
+            link, body = self.take(purpose, text, client, address, referer, self._clock())
         except TokenError as error:
             self.refuse(purpose, error)
             return Recorded("", None)
@@ -76,7 +83,13 @@ class Beacon:
         self._hits[purpose, error.reason] += 1
 
     def take(
-        self, purpose: Purpose, text: str, client: Client, address: str, now: float
+        self,
+        purpose: Purpose,
+        text: str,
+        client: Client,
+        address: str,
+        referer: str,
+        now: float,
     ) -> tuple[str, bytes]:
         """Where a click's token leads, and the event's body, b"" where the mode keeps none.
 
@@ -95,6 +108,7 @@ class Beacon:
             sealed.sent_at,
             sealed.recipient,
             address if full else "",
+            referer if full else "",
             key_id,
             sealed.link,
             (

@@ -33,7 +33,8 @@ def _begun(*parts: bytes) -> bytes:
 _VERSION: Final = (rb"H", rb"T", rb"T", rb"P", rb"/", rb"[0-9]", rb"\.", rb"[0-9]", rb"\r")
 _REQUEST: Final = re.compile(rb"(%b) (%b) HTTP/([0-9])\.([0-9])\r\n" % (_TOKEN, _TARGET))
 _REQUEST_BEGUN: Final = re.compile(_begun(_TOKEN, rb" ", _TARGET, rb" ", *_VERSION) + rb"|\r")
-_FIELD: Final = re.compile(rb"(%b):(%b)\r\n" % (_TOKEN, _VALUE))
+#: A field line with its end: name and value, the latter with the white space around it.
+FIELD: Final = re.compile(rb"(%b):(%b)\r\n" % (_TOKEN, _VALUE))
 _FIELD_BEGUN: Final = re.compile(_begun(_TOKEN, rb":", _VALUE, rb"\r") + rb"|\r")
 _ABSOLUTE: Final = re.compile(r"https?://([^/?]*)([^?]*)(?:\?(.*))?", re.I | re.S)
 _ORIGIN: Final = re.compile(r"(/[^?]*)(?:\?(.*))?", re.S)
@@ -104,7 +105,7 @@ class HeadReader:
                 return head, at
 
     def _add(self, line: bytes) -> None:
-        found = (_REQUEST if self._line is None else _FIELD).fullmatch(line)
+        found = (_REQUEST if self._line is None else FIELD).fullmatch(line)
         if found is None:
             raise Refused(400, "This is no HTTP request.")
         if self._line is None:

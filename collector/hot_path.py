@@ -155,10 +155,10 @@ class HotPath:
             request = self._plain.read(data)
             if request is None:
                 break
-            token, forwarded, client, close, size = request
+            token, forwarded, referer, client, close, size = request
             address = self._proxies.client(connection.peer, (forwarded,) if forwarded else ())
             try:
-                _, body = self._beacon.take("open", token, client, address, self._now)
+                _, body = self._beacon.take("open", token, client, address, referer, self._now)
             except TokenError as error:
                 if not _TOKEN_LIKE.fullmatch(token):
                     close = False

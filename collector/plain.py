@@ -4,17 +4,20 @@ It is GET PREFIX/o/TOKEN.gif HTTP/1.1 with one valid Host, no name twice, no bod
 asks for more than an answer (RFC 9112). It is a strict part of what aiohttp takes, with the same
 meaning; everything else is left to aiohttp, so whatever is in doubt here is "not plain".
 
-Cost is the point. Clients are of few kinds: but for the token and X-Forwarded-For, the requests of
-a kind are the same bytes. So a header block (without that one line) which was found plain is
-remembered with what it means, and the next one costs a look in a dict. A block that is not known
-is read line by line. What is remembered is bounded, and forgotten as a whole when it is full.
+Cost is the point. Clients are of few kinds: but for the token and what a proxy adds, the requests
+of a kind are the same bytes. So a block of header lines that was found plain is remembered with
+what it means, and the next request of the kind costs a look in a dict. Cut out before are
+X-Forwarded-For and Referer, and the lines that mean nothing to us and are ever new, like a request
+id: that is learned. A block that is not known is read line by line; known lines are remembered too.
+All that is remembered is bounded, and forgotten as a whole when a bound is met.
 """
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
-from collector.beacon import Client
-from collector.grammar import Head, HeadReader, Refused
+from collector.beacon import PREFETCH_HEADERS, Client
+from collector.grammar import FIELD, good_host
 
 #: A longer request is left to aiohttp, with all questions of limits.
 MAX_REQUEST: Final = 8000
@@ -22,25 +25,41 @@ _END: Final = b".gif HTTP/1.1\r\n"
 _TO_BLOCK: Final = len(_END) - 2  # a block begins with the line end before it
 #: What a field's value may hold (RFC 9110, section 5.5).
 _IN_VALUE: Final = bytes({9, *range(0x20, 0x7F), *range(0x80, 0x100)})
+#: Fields that mean something here.
+_MEANT: Final = {
+    "host", "connection", "user-agent", "accept-language", "referer", "x-forwarded-for",
+    *PREFETCH_HEADERS,
+}  # fmt: skip
 #: Fields that ask for more than an answer, or may.
-_NOT_PLAIN: Final = frozenset(
-    b"content-length transfer-encoding content-encoding expect upgrade trailer te".split()
-)
-_FORWARDED_FOR: Final = b"x-forwarded-for"
+_NOT_PLAIN: Final = {
+    "content-length", "transfer-encoding", "content-encoding", "expect", "upgrade", "trailer", "te",
+}  # fmt: skip
 _MOST_KNOWN: Final = 4096
 _LONGEST_KNOWN: Final = 2048
+#: Lines of one name, all different, after which it is cut out; and how many names may be.
+_ALWAYS_NEW: Final = 100
+_MOST_CUT: Final = 6
 
 
 class Request(NamedTuple):
-    """A plain request: its token (not looked at), X-Forwarded-For, what the other fields say,
-    whether it is the connection's last, and how many bytes it was.
+    """A plain request: its token (not looked at), X-Forwarded-For, Referer, what the other fields
+    say, whether it is the connection's last, and how many bytes it was.
     """
 
     token: str
     forwarded: str
+    referer: str
     client: Client
     close: bool
     size: int
+
+
+class Line(NamedTuple):
+    """A header line: lower-case name, bare value, and what all such lines begin with."""
+
+    name: str
+    value: str
+    start: bytes
 
 
 class Plain:
@@ -48,8 +67,15 @@ class Plain:
 
     def __init__(self, prefixes: Sequence[str]) -> None:
         self._starts = tuple(f"GET {prefix}/o/".encode() for prefix in prefixes)
+        self._forwarded = b"\r\nX-Forwarded-For: "  # as they were spelled last
+        self._referer = b"\r\nReferer: "
+        self._forget()
+
+    def _forget(self) -> None:
         self._known: dict[bytes, tuple[Client, bool]] = {}
-        self._spelling = b"\r\nX-Forwarded-For: "  # as it came last
+        self._lines: dict[bytes, Line] = {}
+        self._new: Counter[bytes] = Counter()
+        self._cuts: list[bytes] = []
 
     def read(self, data: bytes) -> Request | None:
         """The plain request that the data begins with; None if none does, or not a whole one."""
@@ -59,65 +85,89 @@ class Plain:
         else:
             return None
         end = data.find(_END)
-        block, forwarded = data[end + _TO_BLOCK :], b""
-        at = block.find(self._spelling)
-        if at >= 0:
-            value = at + len(self._spelling)
-            value_end = block.find(b"\r\n", value)
-            forwarded = block[value:value_end]
-            # A line behind the end of the block would leave the same bytes when it is cut out.
-            in_block = value_end <= len(block) - 4
-            block = block[:at] + block[value_end:] if in_block and value_end > 0 else b""
+        block, forwarded = _cut(data[end + _TO_BLOCK :], self._forwarded)
+        block, referer = _cut(block, self._referer)
+        values = forwarded + referer
+        for cut in self._cuts:
+            block, value = _cut(block, cut)
+            values += value
         known = self._known.get(block)
         if (
             known is None
             or end < 0
             or len(data) > MAX_REQUEST
-            or forwarded.translate(None, _IN_VALUE)
+            or (values and values.translate(None, _IN_VALUE))
         ):
             return self._study(data, len(start), end)
         token = data[len(start) : end].decode("latin-1")
-        return Request(token, forwarded.decode("latin-1"), *known, len(data))
+        text = _text(referer) if referer else ""
+        return Request(token, forwarded.decode("latin-1"), text, *known, len(data))
 
     def _study(self, data: bytes, start: int, end: int) -> Request | None:
-        """Read field by field; remember what was found plain."""
+        """Read line by line; remember what was found plain."""
         blank = data.find(b"\r\n\r\n", end)
         if end < 0 or blank < 0 or blank + 4 > MAX_REQUEST:
             return None
         if blank + 4 < len(data):  # pipelined: one at a time
             return self.read(data[: blank + 4])
-        try:
-            head, at = HeadReader().read(data, 0)
-        except Refused:
+        fields: dict[str, str] = {}
+        for text in data[end + len(_END) : -4].split(b"\r\n"):
+            line = self._lines.get(text) or self._study_line(text)
+            if line is None or line.name in fields or line.name in _NOT_PLAIN:
+                return None
+            fields[line.name] = line.value
+        options = fields.get("connection", "keep-alive").lower()
+        host = fields.get("host", "").encode("utf-8", "surrogateescape")
+        if options not in ("keep-alive", "close") or not good_host(host):
             return None
-        fields = _fields(head) if head and at == len(data) else None
-        if head is None or fields is None:
-            return None
-        client = Client.of(head.method, fields)
-        self._remember(data[end + _TO_BLOCK :], head, (client, head.close))
+        client, close = Client.of("GET", fields), options == "close"
+        self._remember(data[end + _TO_BLOCK :], client, close)
         token = data[start:end].decode("latin-1")
-        return Request(token, fields.get("x-forwarded-for", ""), client, head.close, len(data))
+        forwarded, referer = fields.get("x-forwarded-for", ""), fields.get("referer", "")
+        return Request(token, forwarded, referer, client, close, len(data))
 
-    def _remember(self, block: bytes, head: Head, meaning: tuple[Client, bool]) -> None:
-        for name, _ in head.fields:
-            if name.lower() == _FORWARDED_FOR:
-                self._spelling = b"\r\n" + name + b": "
-                before, found, behind = block.partition(self._spelling)
-                if not found:  # written without the usual space
-                    return
-                block = before + behind[behind.index(b"\r\n") :]
-        if len(block) <= _LONGEST_KNOWN:
-            if len(self._known) >= _MOST_KNOWN:
-                self._known.clear()
-            self._known[block] = meaning
-
-
-def _fields(head: Head) -> dict[str, str] | None:
-    """Values by lower-case name; None where one is not plain."""
-    fields: dict[bytes, bytes] = {}
-    for name, value in head.fields:
-        lower = name.lower()
-        if lower in fields or lower in _NOT_PLAIN:
+    def _study_line(self, text: bytes) -> Line | None:
+        found = FIELD.fullmatch(text + b"\r\n")
+        if found is None:
             return None
-        fields[lower] = value
-    return {n.decode(): v.decode("utf-8", "surrogateescape") for n, v in fields.items()}
+        name = found[1].decode().lower()
+        line = Line(name, _text(found[2]), b"\r\n%b: " % found[1])
+        if name == "x-forwarded-for":
+            self._forwarded = line.start
+        elif name == "referer":
+            self._referer = line.start
+        elif len(text) <= _LONGEST_KNOWN and line.start not in self._cuts:
+            self._lines[text] = line
+            self._new[line.start] += name not in _MEANT
+        return line
+
+    def _remember(self, block: bytes, client: Client, close: bool) -> None:
+        if max(len(self._known), len(self._lines), len(self._new)) >= _MOST_KNOWN:
+            self._forget()
+        for start, times in self._new.items():
+            if times >= _ALWAYS_NEW and len(self._cuts) < _MOST_CUT:
+                self._cuts.append(start)
+                del self._new[start]
+                break
+        for cut in (self._forwarded, self._referer, *self._cuts):
+            block, _ = _cut(block, cut)
+        if len(block) <= _LONGEST_KNOWN:
+            self._known[block] = client, close
+
+
+def _text(value: bytes) -> str:
+    return value.strip(b" \t").decode("utf-8", "surrogateescape")
+
+
+def _cut(block: bytes, start: bytes) -> tuple[bytes, bytes]:
+    """A block without the line that begins with `start` (and with the line end before it), and
+    that line's value; as it is, and b"", where there is none.
+    """
+    before, found, behind = block.partition(start)
+    if not found:
+        return block, b""
+    end = behind.find(b"\r\n")
+    # A line behind the block's end would leave the same bytes as one in it.
+    if not 0 <= end <= len(behind) - 4:
+        return block, b""
+    return before + behind[end:], behind[:end]

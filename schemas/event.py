@@ -56,15 +56,12 @@ def send_part(campaign: str, send: str) -> bytes:
     return _piece(campaign=clean(campaign, 255), send=clean(send, 255))
 
 
-def client_part(
-    method: str, user_agent: str, accept_language: str, referer: str, prefetch: str
-) -> bytes:
+def client_part(method: str, user_agent: str, accept_language: str, prefetch: str) -> bytes:
     """The fields that all requests of a client's kind share, as a piece of JSON."""
     return _piece(
         method=clean(method, 16),
         user_agent=clean(user_agent, 512),
         accept_language=clean(accept_language, 64),
-        referer=clean(referer, 512),
         prefetch=clean(prefetch, 64),
     )
 
@@ -79,13 +76,13 @@ def hit(
     sent_at: int,
     recipient: str,
     address: str,
+    referer: str,
     key_id: str,
     link: str,
     parts: tuple[bytes, bytes],
 ) -> bytes:
     """The body of an open or a click, with `parts` that it shares with others: see `send_part` and
-    `client_part`. Nothing is cleaned: recipient and link come from a token, which bounds them,
-    and the address is one.
+    `client_part`. Recipient and link come from a token, which bounds them, and the address is one.
     """
     return _HIT % (
         ts,
@@ -93,6 +90,7 @@ def hit(
         sent_at,
         orjson.dumps(recipient),
         address.encode(),
+        orjson.dumps(clean(referer, 512)) if referer else b'""',
         key_id.encode(),
         orjson.dumps(link) if link else b'""',
         *parts,
@@ -101,7 +99,7 @@ def hit(
 
 _HIT: Final = (
     b'"ts":%d,"kind":"%b","sent_at":%d,"recipient":%b,"message_id":"","address":"%b",'
-    b'"key_id":"%b","link":%b,%b,%b}\n'
+    b'"referer":%b,"key_id":"%b","link":%b,%b,%b}\n'
 )
 
 
@@ -128,13 +126,14 @@ def event(
         ts,
         kind.encode(),
         send_part(campaign, send),
-        client_part(method, user_agent, accept_language, referer, prefetch),
+        client_part(method, user_agent, accept_language, prefetch),
         _piece(
             sent_at=sent_at,
             recipient=clean(recipient, 255),
             message_id=clean(message_id, 255),
             link=clean(link, 2048),
             address=clean(address, 45),
+            referer=clean(referer, 512),
             key_id=key_id,
         ),
     )

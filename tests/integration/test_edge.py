@@ -15,7 +15,7 @@ import msgspec
 import pytest
 from aiohttp import web
 
-from collector import beacon, sends
+from collector import pixel, sends
 from collector.worker import Worker
 from schemas import keyring, token
 from tests.collecting import API_KEY, events, mint, settings
@@ -364,5 +364,5 @@ async def test_a_send_that_cannot_be_recorded_is_told(tmp_path: Path) -> None:
 
 
 def test_the_pixel_is_the_documented_one() -> None:
-    assert beacon.PIXEL == PIXEL
+    assert pixel.PIXEL == PIXEL
     assert len(PIXEL) == 43
