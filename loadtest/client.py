@@ -1,12 +1,14 @@
 """A client that fetches each of some paths once over keep-alive connections, cheaply.
 
-`python -m loadtest.client HOST PORT CONNECTIONS < paths` prints seconds and answered pixels.
+`python -m loadtest.client HOST PORT CONNECTIONS [RATE] < paths` prints seconds and answered pixels.
+With a rate it sends so many a second, evenly, and prints when each was answered (monotonic clock).
 """
 
 import asyncio
 import random
 import sys
 import time
+from collections import deque
 
 import uvloop
 
@@ -56,11 +58,52 @@ async def fetch(host: str, port: int, connections: int, requests: list[bytes]) -
     return sum(await asyncio.gather(*waiting))
 
 
+class Waiting(asyncio.Protocol):
+    """A connection that waits for its next request among the idle ones."""
+
+    def __init__(self, idle: deque["Waiting"], answered: list[float]) -> None:
+        self._idle = idle
+        self._answered = answered
+        self._seen = b""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = transport
+        self._idle.append(self)
+
+    def data_received(self, data: bytes) -> None:
+        self._seen += data
+        if self._seen.endswith(_ANSWER_END):
+            if self._seen.startswith(b"HTTP/1.1 200"):
+                self._answered.append(time.monotonic())
+            self._seen = b""
+            self._idle.append(self)
+
+
+async def keep_pace(
+    host: str, port: int, connections: int, requests: list[bytes], rate: float
+) -> list[float]:
+    """Send all requests evenly spaced; when those that got the pixel were answered."""
+    loop, idle, answered = asyncio.get_running_loop(), deque[Waiting](), list[float]()
+    for _ in range(connections):
+        await loop.create_connection(lambda: Waiting(idle, answered), host, port)
+    began, sent = time.monotonic(), 0
+    while sent < len(requests) or len(idle) < connections:
+        due = min(len(requests), int((time.monotonic() - began) * rate) + 1)
+        while sent < due and idle:
+            idle.popleft().transport.write(requests[sent])  # type: ignore[attr-defined]
+            sent += 1
+        await asyncio.sleep(0.002)
+    return answered
+
+
 def main() -> None:
     """Entry point."""
     host, port, connections = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
     chance, agents = random.Random(1), Agents()
     requests = [request(line.strip(), f"{host}:{port}", agents, chance) for line in sys.stdin]
+    if len(sys.argv) > 4:
+        print(*uvloop.run(keep_pace(host, port, connections, requests, float(sys.argv[4]))))
+        return
     began = time.perf_counter()
     answered = uvloop.run(fetch(host, port, connections, requests))
     print(time.perf_counter() - began, answered, flush=True)

@@ -1,0 +1,290 @@
+"""The line behind the edge: shipper, consumer, the whole, and how fresh its counts are.
+
+Shipper and consumer are measured on journals that are full, by the rate at which they go on once
+they have begun. CPU is user and system time of the process named. The broker has been warmed up
+by a run that does not count. The whole line and its freshness are measured as a user runs it.
+"""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from statistics import median
+from typing import Final, NamedTuple
+from urllib.request import urlopen
+
+import pytest
+
+import tests.kafka_broker
+from consumer.stage import Stage
+from consumer.store import open_embedded
+from loadtest.bench import backlog, fresh
+from loadtest.bench.figures import Figure, left_out, middle
+from loadtest.bench.servers import CLIENT_CORE, SERVER_CORE, core
+from loadtest.bench.steady import Rate, steady
+from loadtest.processes import HELIOGRAPH, ask, child, command, cpu, running, until
+from schemas.journal.directory import journals
+from schemas.journal.reader import Reader
+from tests.engine import Engine
+from tests.kafka_broker import Broker
+from tests.ports import free_port
+
+SECTION: Final = "line"
+_COUNT: Final = "SELECT count() FROM heliograph.events WHERE kind = '{}'"
+_JOURNALS: Final = 4
+_READERS: Final = 64
+broker_in = contextmanager(tests.kafka_broker.running)
+
+
+class Effort(NamedTuple):
+    """How much is measured."""
+
+    runs: int
+    events: int  # in the full journals
+    opens: int  # through the whole line
+    rate: int  # opens a second while freshness is measured
+    seconds: int
+
+
+_FULL: Final = Effort(3, 2_000_000, 100_000, 5_000, 20)
+_QUICK: Final = Effort(1, 30_000, 500, 200, 2)
+
+
+class Line(NamedTuple):
+    """A line that runs: where the edge and the store are, and the processes it consists of."""
+
+    data: Path
+    port: str
+    sql: str
+    pids: Mapping[str, int]
+
+
+def figures(home: Path, quick: bool) -> Iterator[Figure]:
+    """All figures of the section."""
+    effort = _QUICK if quick else _FULL
+    full = home / "full"
+    command("key", "new", "--data", full)
+    backlog.fill(full, effort.events, _JOURNALS)
+    yield from _embedded(home, full, effort)
+    try:
+        with broker_in(home / "broker") as broker:
+            yield from _through_kafka(home, full, broker, effort)
+    except pytest.skip.Exception as reason:
+        yield left_out("what goes through Kafka", str(reason))
+
+
+def _embedded(home: Path, full: Path, effort: Effort) -> Iterator[Figure]:
+    rates = []
+    for _ in range(effort.runs):
+        backlog.rewind(full)
+        with _empty_store(full) as process:
+            pids = {"it": process.pid}
+            rates.append(steady(lambda: backlog.taken(full), effort.events, pids))
+    yield _rate("full journals into the embedded store", rates, goal=500_000, bar=300_000)
+    yield _engine_alone(home, full)
+    with _up(home) as line:
+        yield from _whole("whole line, embedded", line, effort.opens)
+        yield from _freshness("embedded", line, effort, (1.0, 2.0))
+
+
+@contextmanager
+def _empty_store(full: Path) -> Iterator["subprocess.Popen[bytes]"]:
+    """The command that takes full journals in, into a new store."""
+    shutil.rmtree(full / "store", ignore_errors=True)
+    words = (HELIOGRAPH, "sql", "--data", full, "SELECT count() FROM events")
+    process = subprocess.Popen(words, stdout=subprocess.DEVNULL)
+    try:
+        yield process
+    finally:
+        process.wait(60)
+
+
+def _engine_alone(home: Path, full: Path) -> Figure:
+    """What the engine takes to parse the lines into a stage, in this process and with no more."""
+    client = open_embedded(home / "alone")
+    client.command("CREATE DATABASE alone")
+    stage = Stage(client, "alone", ("", 0), lambda size: bytes(size))
+    frames = Reader(journals(full / "journal")[0], 1).read(64 << 20)
+    data, events = b"".join(f.block for f in frames), sum(f.events for f in frames)
+    rates = []
+    for _ in range(3):
+        before = cpu(os.getpid())
+        stage.load(data)
+        rates.append((cpu(os.getpid()) - before) / events * 1e6)
+        stage.clear()
+    client.close()
+    measured, spread = middle(rates, "CPU s per million", 2)
+    return Figure("  of this, the engine's parsing alone", measured, spread)
+
+
+@contextmanager
+def _up(home: Path) -> Iterator[Line]:
+    data = home / "line"
+    words = ("up", "--data", data, "--port", 0, "--health-port", 0)
+    with running(home / "up.log", *words, ready="Ctrl-C") as up:
+        told = json.loads((data / "up.json").read_text())
+        pids = {
+            "edge": child(up.pid, "collector.worker"),
+            "consumer and store": child(up.pid, "consumer.embedded"),
+        }
+        yield Line(data, told["url"].rpartition(":")[2], told["sql"], pids)
+
+
+def _through_kafka(home: Path, full: Path, broker: Broker, effort: Effort) -> Iterator[Figure]:
+    with core(CLIENT_CORE):
+        broker.kill9()
+        broker.start()  # on a core of its own while the shipper is measured
+    rates = [_ship(home, full, broker, effort.events, run) for run in range(effort.runs + 1)]
+    yield _rate("full journals into Kafka, a core each", rates[1:], goal=1_000_000, bar=500_000)
+    broker.kill9()
+    broker.start()
+    rates = [_consume(home, broker, effort.events, run) for run in range(effort.runs)]
+    yield _rate("from Kafka into ClickHouse", rates, goal=500_000, bar=300_000)
+    with _split(home, broker) as line:
+        yield from _whole("whole line, through Kafka", line, effort.opens)
+        yield from _freshness("through Kafka", line, effort, (3.0, 3.0))
+
+
+def _ship(home: Path, full: Path, broker: Broker, events: int, run: int) -> Rate:
+    backlog.rewind(full)
+    words = ("--kafka", broker.bootstrap, "--topic", f"full-{run}", "--health-port", 0)
+    with (
+        core(SERVER_CORE),
+        running(home / "ship.log", "collect", *words, "--data", full, "--port", 0) as edge,
+    ):
+        until(lambda: _has_child(edge.pid, "collector.shipper"))
+        pids = {"shipper": child(edge.pid, "collector.shipper"), "broker": broker.pid}
+        return steady(lambda: backlog.taken(full), events, pids)
+
+
+def _has_child(parent: int, words: str) -> bool:
+    try:
+        return bool(child(parent, words))
+    except LookupError:
+        return False
+
+
+@contextmanager
+def engine_in(path: Path) -> Iterator[Engine]:
+    """The ClickHouse engine in a process of its own, behind HTTP, with the tables."""
+    engine = Engine(path)
+    try:
+        command("migrate", "--clickhouse", engine.url)
+        yield engine
+    finally:
+        engine.stop()
+
+
+def _consume(home: Path, broker: Broker, events: int, run: int) -> Rate:
+    port = free_port()
+    words = ("--kafka", broker.bootstrap, "--topic", "full-0", "--group", f"full-{run}")
+    with engine_in(home / f"engine-{run}") as engine:
+        store = ("--clickhouse", engine.url, "--health-port", port)
+        with running(home / "consume.log", "consume", *words, *store) as consumer:
+            pids = {"consumer": consumer.pid, "engine": engine.pid}
+            return steady(lambda: _consumed(port), events, pids)
+
+
+def _consumed(port: int) -> int:
+    try:
+        with urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as answer:
+            told = answer.read().decode()
+    except OSError:  # it does not listen yet
+        return 0
+    found = re.search(r"^heliograph_consumer_events_total (\S+)", told, re.MULTILINE)
+    return int(float(found[1])) if found else 0
+
+
+@contextmanager
+def _split(home: Path, broker: Broker) -> Iterator[Line]:
+    """`collect` and `consume`, with Kafka between them."""
+    data = home / "split"
+    command("key", "new", "--data", data)
+    kafka = ("--kafka", broker.bootstrap, "--health-port", 0)
+    collect = ("collect", *kafka, "--data", data, "--port", 0)
+    with (
+        engine_in(home / "engine") as engine,
+        running(home / "collect.log", *collect, ready="http") as edge,
+        running(home / "consume.log", "consume", *kafka, "--clickhouse", engine.url) as consumer,
+    ):
+        found = re.search(r"http://127\.0\.0\.1:(\d+)", (home / "collect.log").read_text())
+        pids = {
+            "edge": child(edge.pid, "collector.worker"),
+            "shipper": child(edge.pid, "collector.shipper"),
+            "consumer": consumer.pid,
+            "ClickHouse engine": engine.pid,
+            "(Kafka)": broker.pid,
+        }
+        yield Line(data, found[1] if found else "", engine.url, pids)
+
+
+def _whole(what: str, line: Line, opens: int) -> Iterator[Figure]:
+    """Open fresh pixels, 32 at a time, wait until all are counted, and see who took how much."""
+    paths = _pixels(line, opens)
+    counted = int(ask(line.sql, _COUNT.format("open")))
+    before = {name: cpu(pid) for name, pid in line.pids.items()}
+    seconds, answered = map(float, _client(line, paths, 32).split())
+    until(lambda: int(ask(line.sql, _COUNT.format("open"))) == counted + answered)
+    used = {name: cpu(pid) - before[name] for name, pid in line.pids.items()}
+    yield Figure(f"{what}: answered", f"{answered / seconds:,.0f} opens/s")
+    total = sum(each for name, each in used.items() if name != "(Kafka)")
+    for name, each in used.items():
+        share = "not counted" if name == "(Kafka)" else f"{each / total:.0%} of the line"
+        yield Figure(f"  {name}", f"{each / answered * 1e6:.1f} CPU s per million", beside=share)
+    yield Figure("  in all", f"{total / answered * 1e6:.1f} CPU s per million")
+
+
+def _freshness(
+    what: str, line: Line, effort: Effort, goals: tuple[float, float]
+) -> Iterator[Figure]:
+    """At a rate for some seconds: the median and the 99th percentile."""
+    paths = _pixels(line, effort.rate * effort.seconds)
+    with fresh.Watch(lambda: int(ask(line.sql, _COUNT.format("open")))) as watch:
+        answered = list(map(float, _client(line, paths, _READERS, effort.rate).split()))
+        watch.wait_for(len(answered))
+    waits = fresh.delays(answered, watch.seen)
+    rate = len(answered) / (max(answered) - min(answered))
+    for name, at, goal in (("p50", 0.5, goals[0]), ("p99", 0.99, goals[1])):
+        found = waits[int(len(waits) * at)]
+        yield Figure(
+            f"answered to counted, {what}, {rate:,.0f} opens/s, {name}",
+            f"{found:.2f} s",
+            goal=f"<= {goal:g} s",
+            met=found <= goal,
+        )
+
+
+def _pixels(line: Line, count: int) -> str:
+    """Paths of as many fresh pixels, a line each, once their sends are counted."""
+    before = int(ask(line.sql, _COUNT.format("sent")))
+    people = "recipient\n" + "".join(f"reader-{before + n}\n" for n in range(count))
+    made = command("mint", "--campaign", "spring-2026", "--data", line.data, "-", text=people)
+    until(lambda: int(ask(line.sql, _COUNT.format("sent"))) >= before + count)
+    return "\n".join(re.findall(r"/o/[\w-]+\.gif(?=,)", made))
+
+
+def _client(line: Line, paths: str, connections: int, *rate: int) -> str:
+    words = map(str, ("127.0.0.1", line.port, connections, *rate))
+    argv = [sys.executable, "-m", "loadtest.client", *words]
+    return subprocess.run(argv, input=paths, capture_output=True, text=True, check=True).stdout
+
+
+def _rate(what: str, rates: Sequence[Rate], *, goal: int, bar: int) -> Figure:
+    measured, spread = middle([rate.events for rate in rates], "events/s", 0)
+    middle_rate = median(rate.events for rate in rates)
+    cpus = {name: median(rate.cpu[name] for rate in rates) for name in rates[0].cpu}
+    beside = ", ".join(f"{name} {each:.2f}" for name, each in cpus.items())
+    return Figure(
+        what,
+        measured,
+        spread,
+        f"CPU s per million: {beside}",
+        f">= {goal:,}, bar {bar:,}",
+        middle_rate >= goal,
+        middle_rate >= bar,
+    )

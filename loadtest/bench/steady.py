@@ -1,0 +1,48 @@
+"""A steady rate: from the first progress that is seen to the last, without the start."""
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from loadtest.processes import cpu
+
+_SECONDS: Final = 300.0
+
+
+@dataclass(frozen=True)
+class Rate:
+    """Events per second, and the CPU seconds each process took for a million of them."""
+
+    events: float
+    cpu: Mapping[str, float]
+
+
+def steady(done: Callable[[], int], wanted: int, pids: Mapping[str, int]) -> Rate:
+    """Watch something until it is done; what is done at once counts from the beginning.
+
+    Raises TimeoutError if it does not come to its end.
+    """
+    deadline = time.monotonic() + _SECONDS
+    began, before = _now(pids)
+    while not (first := done()):
+        _tick(deadline)
+    if first < wanted:
+        began, before = _now(pids)
+    else:
+        first = 0
+    while done() < wanted:
+        _tick(deadline)
+    seconds, count = time.perf_counter() - began, wanted - first
+    used = {name: (cpu(pid) - before[name]) / count * 1e6 for name, pid in pids.items()}
+    return Rate(count / seconds, used)
+
+
+def _now(pids: Mapping[str, int]) -> tuple[float, dict[str, float]]:
+    return time.perf_counter(), {name: cpu(pid) for name, pid in pids.items()}
+
+
+def _tick(deadline: float) -> None:
+    if time.monotonic() > deadline:
+        raise TimeoutError("it did not come to an end")
+    time.sleep(0.01)
