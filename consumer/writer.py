@@ -36,9 +36,17 @@ FROM {stage}
 WHERE {young} AND {here} AND {absent}
 LIMIT 1 BY journal, seq
 """
-_ABSENT: Final = (
-    "(journal, toUInt64(seq)) NOT IN (SELECT journal, seq FROM {all_events} WHERE {ranges})"
+#: An identity as one number: the journal's in the batch (below 2^13), then the seq (below 2^50). A
+#: set of numbers is built in half the time of one of pairs. Journals not asked for are 0.
+_KEY: Final = (
+    "bitShiftLeft(transform(journal, [{journals}], "
+    "arrayMap(n -> toUInt64(n), range(1, {count} + 1)), toUInt64(0)), 50) + toUInt64(seq)"
 )
+#: So many runs are asked for one by one; more are slow to plan, and are asked for in cells of seqs.
+_FEW: Final = 20
+_CELL: Final = 4096
+#: More cells than this, of runs with wide holes, would be too long for a statement.
+_CELLS: Final = 1500
 #: All that is staged, and what of it should be in the store and is not.
 _LOOK: Final = "SELECT count(), countIf({young} AND {here} AND {absent}) FROM {stage}"
 #: Runs of seqs that one statement looks for, and how wide a run may be: a batch that holds old
@@ -175,16 +183,17 @@ class Writer:
         events = sum(found.events for found in ranges)
         for at in range(0, len(ranges), _RUNS):
             runs = " OR ".join(found.sql for found in ranges[at : at + _RUNS])
-            self._insert_runs(runs, "1" if len(ranges) <= _RUNS else f"({runs})", events)
+            absent = _absent(self._all_events, ranges[at : at + _RUNS])
+            self._insert_runs(absent, "1" if len(ranges) <= _RUNS else f"({runs})", events)
         self._write_ledger(ranges)
 
-    def _insert_runs(self, runs: str, here: str, events: int) -> None:
+    def _insert_runs(self, absent: str, here: str, events: int) -> None:
         """Insert what is absent of some runs; `here` is their condition on the stage."""
         wanted = {
             "stage": self.stage.table,
             "young": self._young,
             "here": here,
-            "absent": _ABSENT.format(all_events=self._all_events, ranges=runs),
+            "absent": absent,
         }
         execute(self._client, _INSERT.format(events=self._events, one_block=_ONE_BLOCK, **wanted))
         staged, missing = rows(self._client, _LOOK.format(**wanted))[0]
@@ -215,6 +224,27 @@ def writers(*given: Any, **how: Any) -> tuple[Writer, Writer]:
     """Both writers of a partition that is being taken over; arguments as for one."""
     first = Writer(*given, **how)
     return first, first.twin()
+
+
+def _absent(events: str, ranges: list[Range]) -> str:
+    """The condition of being in no row of these runs. What is read beside them does no harm."""
+    names = sorted({found.journal for found in ranges})
+    journals = ", ".join(f"'{name}'" for name in names)
+    key = _KEY.format(journals=journals, count=len(names))
+    where = " OR ".join(found.sql for found in ranges)
+    in_cells = sum(r.last_seq // _CELL - r.first_seq // _CELL + 1 for r in ranges)
+    if len(ranges) > _FEW and in_cells <= _CELLS:
+        first, last = min(r.first_seq for r in ranges), max(r.last_seq for r in ranges)
+        cells = ", ".join(
+            f"('{r.journal}', {cell})"
+            for r in ranges
+            for cell in range(r.first_seq // _CELL, r.last_seq // _CELL + 1)
+        )
+        where = (
+            f"journal IN ({journals}) AND seq BETWEEN {first} AND {last} "
+            f"AND (journal, intDiv(seq, {_CELL})) IN ({cells})"
+        )
+    return f"{key} NOT IN (SELECT {key} FROM {events} WHERE {where})"
 
 
 def _check_text(blocks: list[Block]) -> None:
