@@ -49,7 +49,7 @@ class Edge:
         peer = request.transport.get_extra_info("peername") if request.transport else None
         forwarded = request.headers.getall("X-Forwarded-For", ())
         address = self._proxies.client(peer[0] if peer else "", forwarded)
-        client = Client.of(request.method, request.headers)
+        client = Client(request.method, request.headers)
         referer = request.headers.get("Referer", "")
         return self._beacon.record(purpose, token, client, address, referer)
 

@@ -20,23 +20,21 @@ from schemas.token import Mode, Purpose, TokenError
 PREFETCH_HEADERS: Final = ("sec-purpose", "purpose", "x-purpose", "x-moz")
 
 
-class Client(NamedTuple):
+class Client:
     """What a request tells of its sender, as parts of an event: all of it, and what is kept of it
     where the consent mode keeps nothing of the client.
     """
 
-    full: bytes
-    reduced: bytes
+    __slots__ = ("full", "reduced")
 
-    @classmethod
-    def of(cls, method: str, headers: Mapping[str, str]) -> "Client":
+    def __init__(self, method: str, headers: Mapping[str, str]) -> None:
         """From a request's headers, as they came."""
-        prefetch = next((value for name in PREFETCH_HEADERS if (value := headers.get(name))), "")
-        told = headers.get("user-agent", ""), headers.get("accept-language", "")
-        return cls(
-            event.client_part(method, *told, prefetch),
-            _reduced(method, prefetch),
-        )
+        prefetch = ""
+        for name in PREFETCH_HEADERS:
+            prefetch = prefetch or headers.get(name, "")
+        agent, language = headers.get("user-agent", ""), headers.get("accept-language", "")
+        self.full = event.client_part(method, agent, language, prefetch)
+        self.reduced = _reduced(method, prefetch)
 
 
 @lru_cache(maxsize=64)

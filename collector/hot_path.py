@@ -17,7 +17,7 @@ Rules:
 import asyncio
 import re
 from collections.abc import Callable
-from typing import Final, NamedTuple, cast
+from typing import Final, cast
 
 from collector.beacon import Beacon
 from collector.client import TrustedProxies
@@ -76,13 +76,8 @@ class Connection(asyncio.Protocol):
         self._hot.closed(self)
 
 
-class Answer(NamedTuple):
-    """What a connection gets: so many pixels, and then its end, or aiohttp with the bytes left."""
-
-    connection: Connection
-    pixels: int
-    close: bool
-    rest: bytes
+#: What a connection gets: so many pixels, and then its end, or aiohttp with the bytes left.
+Answer = tuple[Connection, int, bool, bytes]
 
 
 class HotPath:
@@ -142,14 +137,14 @@ class HotPath:
         if synced is None:
             self._answer(answers)
             return
-        for answer in answers:
-            answer.connection.transport.pause_reading()
+        for connection, _, _, _ in answers:
+            connection.transport.pause_reading()
         synced.add_done_callback(lambda _: self._answer_synced(answers))
 
     def _take(self, connection: Connection, data: bytes, bodies: list[bytes]) -> Answer:
         """Read plain requests off the data, and add their events to `bodies`."""
         if connection.ended:
-            return Answer(connection, 0, False, b"")
+            return connection, 0, False, b""
         pixels, close = 0, False
         while data and not (close or connection.left) and pixels < _MOST_PIPELINED:
             request = self._plain.read(data)
@@ -171,7 +166,7 @@ class HotPath:
             data = data[size:]
         connection.ended = close
         connection.left = not close and data != b""
-        return Answer(connection, pixels, close, data)
+        return connection, pixels, close, data
 
     def _answer(self, answers: list[Answer]) -> None:
         self._pixel.date(self._now)
@@ -182,7 +177,7 @@ class HotPath:
             connection.seen = self._now
             if transport.is_closing():
                 continue
-            if close or (self.draining and not rest):
+            if pixels and (close or (self.draining and not rest)):
                 transport.write(more * (pixels - 1) + last)
                 transport.close()
                 continue
@@ -194,9 +189,9 @@ class HotPath:
                 transport.close()
 
     def _answer_synced(self, answers: list[Answer]) -> None:
-        for answer in answers:
-            if not answer.connection.transport.is_closing():
-                answer.connection.transport.resume_reading()
+        for connection, _, _, _ in answers:
+            if not connection.transport.is_closing():
+                connection.transport.resume_reading()
         self._answer(answers)
 
     def _leave(self, connection: Connection, data: bytes) -> None:

@@ -21,8 +21,7 @@ from collector.grammar import FIELD, good_host
 
 #: A longer request is left to aiohttp, with all questions of limits.
 MAX_REQUEST: Final = 8000
-_END: Final = b".gif HTTP/1.1\r\n"
-_TO_BLOCK: Final = len(_END) - 2  # a block begins with the line end before it
+_END: Final = b".gif HTTP/1.1"  # and then a block, which begins with a line end
 #: What a field's value may hold (RFC 9110, section 5.5).
 _IN_VALUE: Final = bytes({9, *range(0x20, 0x7F), *range(0x80, 0x100)})
 #: Fields that mean something here.
@@ -41,17 +40,9 @@ _ALWAYS_NEW: Final = 100
 _MOST_CUT: Final = 6
 
 
-class Request(NamedTuple):
-    """A plain request: its token (not looked at), X-Forwarded-For, Referer, what the other fields
-    say, whether it is the connection's last, and how many bytes it was.
-    """
-
-    token: str
-    forwarded: str
-    referer: str
-    client: Client
-    close: bool
-    size: int
+#: A plain request: its token (not looked at), X-Forwarded-For, Referer, what the other fields say,
+#: whether it is the connection's last, and how many bytes it was. No class: this is made for each.
+Request = tuple[str, str, str, Client, bool, int]
 
 
 class Line(NamedTuple):
@@ -84,34 +75,35 @@ class Plain:
                 break
         else:
             return None
-        end = data.find(_END)
-        block, forwarded = _cut(data[end + _TO_BLOCK :], self._forwarded)
+        line, _, block = data.partition(_END)
+        block, forwarded = _cut(block, self._forwarded)
         block, referer = _cut(block, self._referer)
         values = forwarded + referer
         for cut in self._cuts:
             block, value = _cut(block, cut)
             values += value
         known = self._known.get(block)
-        if (
-            known is None
-            or end < 0
-            or len(data) > MAX_REQUEST
-            or (values and values.translate(None, _IN_VALUE))
-        ):
-            return self._study(data, len(start), end)
-        token = data[len(start) : end].decode("latin-1")
-        text = _text(referer) if referer else ""
-        return Request(token, forwarded.decode("latin-1"), text, *known, len(data))
+        if known is None or len(data) > MAX_REQUEST or values.translate(None, _IN_VALUE):
+            return self._study(data, len(start))
+        return (
+            line[len(start) :].decode("latin-1"),
+            forwarded.decode("latin-1"),
+            _text(referer) if referer else "",
+            known[0],
+            known[1],
+            len(data),
+        )
 
-    def _study(self, data: bytes, start: int, end: int) -> Request | None:
+    def _study(self, data: bytes, start: int) -> Request | None:
         """Read line by line; remember what was found plain."""
+        end = data.find(_END + b"\r\n")
         blank = data.find(b"\r\n\r\n", end)
         if end < 0 or blank < 0 or blank + 4 > MAX_REQUEST:
             return None
         if blank + 4 < len(data):  # pipelined: one at a time
             return self.read(data[: blank + 4])
         fields: dict[str, str] = {}
-        for text in data[end + len(_END) : -4].split(b"\r\n"):
+        for text in data[end + len(_END) + 2 : -4].split(b"\r\n"):
             line = self._lines.get(text) or self._study_line(text)
             if line is None or line.name in fields or line.name in _NOT_PLAIN:
                 return None
@@ -120,11 +112,11 @@ class Plain:
         host = fields.get("host", "").encode("utf-8", "surrogateescape")
         if options not in ("keep-alive", "close") or not good_host(host):
             return None
-        client, close = Client.of("GET", fields), options == "close"
-        self._remember(data[end + _TO_BLOCK :], client, close)
+        client, close = Client("GET", fields), options == "close"
+        self._remember(data[end + len(_END) :], client, close)
         token = data[start:end].decode("latin-1")
         forwarded, referer = fields.get("x-forwarded-for", ""), fields.get("referer", "")
-        return Request(token, forwarded, referer, client, close, len(data))
+        return token, forwarded, referer, client, close, len(data)
 
     def _study_line(self, text: bytes) -> Line | None:
         found = FIELD.fullmatch(text + b"\r\n")

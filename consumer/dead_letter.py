@@ -10,7 +10,7 @@ from clickhouse_connect.driver.client import Client
 from consumer.batch import Block
 from consumer.errors import Poison
 from consumer.store import reactions
-from schemas import event
+from schemas.flaw import flaw
 
 #: What is kept of a line, in bytes.
 MAX_RAW: Final = 64 * 1024
@@ -57,7 +57,7 @@ def sift(blocks: list[Block], load: Callable[[bytes], None]) -> tuple[int, list[
     dead: list[Dead] = []
     for block in blocks:
         for line in lines(block):
-            reason = event.flaw(line.data)
+            reason = flaw(line.data)
             if reason:
                 dead.append(Dead(line, reason))
             else:

@@ -6,11 +6,9 @@ keeps, what a Kafka record holds (one after another), and what ClickHouse parses
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Final, Literal
+from typing import Final, Literal
 
-import msgspec
 import orjson
-from msgspec import Meta
 
 Kind = Literal["sent", "open", "click", "cancelled"]
 KINDS: Final = ("sent", "open", "click", "cancelled")
@@ -143,37 +141,3 @@ def block(journal: str, first_seq: int, bodies: Sequence[bytes]) -> bytes:
     """Bodies as a block of lines, named (journal, first_seq), (journal, first_seq + 1), …"""
     head = b'{"journal":"%b","seq":' % journal.encode()
     return b"".join([b"%b%d,%b" % (head, seq, body) for seq, body in enumerate(bodies, first_seq)])
-
-
-class Line(msgspec.Struct, forbid_unknown_fields=True):
-    """A whole line, as it may come from anywhere: what `flaw` holds it against."""
-
-    journal: Annotated[str, Meta(pattern="^[0-9a-f]{28}$")]
-    seq: Annotated[int, Meta(ge=1, lt=10**15)]
-    ts: Annotated[int, Meta(ge=946_684_800_000, le=4_102_444_800_000)]
-    kind: Kind
-    campaign: Annotated[str, Meta(min_length=1)]
-    send: str = ""
-    recipient: str = ""
-    message_id: str = ""
-    sent_at: Annotated[int, Meta(ge=0, lt=1 << 32)] = 0
-    link: str = ""
-    method: str = ""
-    address: str = ""
-    user_agent: str = ""
-    accept_language: str = ""
-    referer: str = ""
-    prefetch: str = ""
-    key_id: str = ""
-
-
-_decode: Final = msgspec.json.Decoder(Line).decode
-
-
-def flaw(line: bytes) -> str:
-    """Why a line is no event; "" if nothing is wrong with it."""
-    try:
-        _decode(line)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-        return str(error)
-    return ""

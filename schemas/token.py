@@ -137,12 +137,13 @@ def unpack(purpose: Purpose, payload: bytes) -> Sealed:
         link_at = recipient_at + 1 + payload[recipient_at]
         campaign, send = _names(payload[5:recipient_at])
         recipient = payload[recipient_at + 1 : link_at].decode()
-        link = payload[link_at:].decode()
+        link = ""
         if purpose == "click":
+            link = payload[link_at:].decode()
             check_link(link)
     except (LookupError, ValueError):
         raise TokenError("content") from None
-    if link_at > len(payload) or (purpose == "open" and link):
+    if link_at > len(payload) or (purpose == "open" and link_at < len(payload)):
         raise TokenError("content")
     sent_at = int.from_bytes(payload[1:5], "big")
     return Sealed(campaign, send, recipient, sent_at, mode, link)

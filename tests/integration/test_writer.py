@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from consumer.batch import Batch
 from consumer.errors import Poison, StoreTrouble
 from consumer.store import TableGone, execute, rows
-from schemas import event
+from schemas import flaw
 from tests.engine import client as connect_to
 from tests.store import (
     JOURNAL,
@@ -204,11 +204,11 @@ def test_rows_older_than_the_retention_expire_at_the_door(client: Client) -> Non
 
 
 def test_the_two_definitions_of_a_line_agree(client: Client) -> None:
-    """What `event.flaw` lets through the staging table takes, for every kind of poison but one."""
+    """What `flaw` lets through the staging table takes, for every kind of poison but one."""
     made = writer(client)
     for name, data in POISON.items():
         made.stage.clear()
-        if event.flaw(data):
+        if flaw.flaw(data):
             continue
         with pytest.raises(Poison):
             made.stage.load(data)
@@ -218,7 +218,7 @@ def test_the_two_definitions_of_a_line_agree(client: Client) -> None:
         "SELECT name FROM system.columns WHERE database = 'heliograph' AND table = 'events' "
         "ORDER BY position",
     )
-    assert tuple(name for (name,) in columns) == event.Line.__struct_fields__
+    assert tuple(name for (name,) in columns) == flaw.Line.__struct_fields__
 
 
 def test_a_batch_of_very_many_journals(client: Client) -> None:

@@ -1,0 +1,42 @@
+"""What makes a line an event, and what is wrong with one that is none."""
+
+from typing import Annotated, Final
+
+import msgspec
+from msgspec import Meta
+
+from schemas.event import Kind
+
+
+class Line(msgspec.Struct, forbid_unknown_fields=True):
+    """A whole line, as it may come from anywhere: what `flaw` holds it against."""
+
+    journal: Annotated[str, Meta(pattern="^[0-9a-f]{28}$")]
+    seq: Annotated[int, Meta(ge=1, lt=10**15)]
+    ts: Annotated[int, Meta(ge=946_684_800_000, le=4_102_444_800_000)]
+    kind: Kind
+    campaign: Annotated[str, Meta(min_length=1)]
+    send: str = ""
+    recipient: str = ""
+    message_id: str = ""
+    sent_at: Annotated[int, Meta(ge=0, lt=1 << 32)] = 0
+    link: str = ""
+    method: str = ""
+    address: str = ""
+    user_agent: str = ""
+    accept_language: str = ""
+    referer: str = ""
+    prefetch: str = ""
+    key_id: str = ""
+
+
+_decode: Final = msgspec.json.Decoder(Line).decode
+
+
+def flaw(line: bytes) -> str:
+    """Why a line is no event; "" if nothing is wrong with it."""
+    try:
+        _decode(line)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        return str(error)
+    return ""
