@@ -98,7 +98,8 @@ class Plain:
         """Read line by line; remember what was found plain."""
         end = data.find(_END + b"\r\n")
         blank = data.find(b"\r\n\r\n", end)
-        if end < 0 or blank < 0 or blank + 4 > MAX_REQUEST:
+        # No line is no Host; and compiled code refuses a slice that ends before it begins.
+        if end < 0 or blank <= end + len(_END) or blank + 4 > MAX_REQUEST:
             return None
         if blank + 4 < len(data):  # pipelined: one at a time
             return self.read(data[: blank + 4])

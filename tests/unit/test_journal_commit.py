@@ -9,7 +9,7 @@ import pytest
 
 from collector.group_commit import GroupCommit
 from collector.journal import Journal
-from schemas.journal import directory
+from schemas.journal import directory, frame
 
 BODY = b'"n":1}\n'
 
@@ -21,10 +21,14 @@ def journal(tmp_path: Path) -> Journal:
 
 async def test_one_tick_is_one_write(journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
     writes = []
-    append = journal.append
-    monkeypatch.setattr(
-        journal, "append", lambda bodies: writes.append(len(bodies)) or append(bodies)
-    )
+    write = os.write
+
+    def count(fd: int, data: bytes) -> int:
+        if found := frame.decode(data, 0):
+            writes.append(found.events)
+        return write(fd, data)
+
+    monkeypatch.setattr(os, "write", count)
     commit = GroupCommit(journal, "never", 1.0)
     futures = [commit.record(BODY) for _ in range(5)]
     assert await futures[0]
