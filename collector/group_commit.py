@@ -29,7 +29,7 @@ class GroupCommit:
         self._bodies: list[bytes] = []
         self._group: asyncio.Future[bool] | None = None
         self._syncing = asyncio.Lock()
-        self._thread = ThreadPoolExecutor(1, "sync", _yield_to_others)
+        self._syncer = ThreadPoolExecutor(1, "sync", _yield_to_others)
         self._tasks: set[asyncio.Task[None]] = set()
 
     def record(self, body: bytes) -> asyncio.Future[bool]:
@@ -78,7 +78,7 @@ class GroupCommit:
         async with self._syncing:
             try:
                 loop = asyncio.get_running_loop()
-                await loop.run_in_executor(self._thread, self.journal.sync)
+                await loop.run_in_executor(self._syncer, self.journal.sync)
             except OSError:
                 self.sync_failures += 1
                 return False
@@ -105,7 +105,7 @@ class GroupCommit:
             await asyncio.wait(self._tasks)
         async with self._syncing:
             await asyncio.to_thread(self.journal.close)
-        self._thread.shutdown()
+        self._syncer.shutdown()
 
 
 def _yield_to_others() -> None:
