@@ -22,6 +22,7 @@ from typing import Final, cast
 from collector.beacon import Beacon
 from collector.client import TrustedProxies
 from collector.group_commit import GroupCommit
+from collector.listener import Fresh
 from collector.pixel import PixelAnswer
 from collector.plain import Plain
 from schemas.token import TokenError
@@ -197,6 +198,9 @@ class HotPath:
     def _leave(self, connection: Connection, data: bytes) -> None:
         """Hand a connection over to aiohttp, or bytes that were queued before it was."""
         transport = connection.transport
+        if isinstance(transport, Fresh):
+            transport.adopt(lambda: self._leave(connection, data))
+            return
         if connection in self.connections:
             self.connections.remove(connection)
             transport.set_protocol(self._hand_over())

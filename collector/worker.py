@@ -26,6 +26,7 @@ from collector.health import State, serve_child
 from collector.hot_path import HotPath
 from collector.journal import Journal, Loss
 from collector.keys import Keys
+from collector.listener import Listener
 from collector.metrics import EdgeMetrics, JournalMetrics
 from collector.plain import Plain
 from collector.sends import Sends
@@ -105,7 +106,7 @@ class Worker:
         await runner.setup()
         assert runner.server is not None
         hot = self.hot_path(runner.server)
-        server = await asyncio.get_running_loop().create_server(hot, sock=listener, backlog=1024)
+        server = Listener(listener, hot)
         tasks.append(asyncio.create_task(_sweep(hot)))
         health_runner = await serve_child(health, self.state, self.registry)
         # What is there now stays: a collection need not look at it, nor come every 700 objects.

@@ -1,0 +1,199 @@
+"""Accepting: a first request is taken before there is a transport; nobody sees a difference."""
+
+import asyncio
+import contextlib
+import errno
+import re
+import socket
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from collector.listener import Listener
+from collector.worker import Worker
+from tests.collecting import events, mint, settings
+
+HEAD = b"GET %s HTTP/1.1\r\nHost: px\r\n\r\n"
+LAST = b"GET %s HTTP/1.1\r\nHost: px\r\nConnection: close\r\n\r\n"
+
+
+class Edge:
+    """A worker behind a listener, in this process."""
+
+    def __init__(self, data: Path) -> None:
+        self.worker = Worker(settings(data))
+        self.path = mint(data, "").pixel_url.encode()
+        self.sock = socket.create_server(("127.0.0.1", 0))
+
+    async def start(self) -> None:
+        self.runner = self.worker.runner()
+        await self.runner.setup()
+        assert self.runner.server is not None
+        self.hot = self.worker.hot_path(self.runner.server)
+        self.listener = Listener(self.sock, self.hot)
+
+    async def stop(self) -> None:
+        self.listener.close()
+        self.hot.close()
+        await self.runner.cleanup()
+        await self.worker.commit.close()
+
+    async def connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        return await asyncio.open_connection(*self.address)
+
+    @property
+    def address(self) -> tuple[str, int]:
+        return "127.0.0.1", self.port
+
+    @property
+    def port(self) -> int:
+        return int(self.sock.getsockname()[1])
+
+    def recorded(self) -> int:
+        return len(events(self.worker.settings.data))
+
+
+@pytest.fixture
+async def edge(tmp_path: Path) -> AsyncIterator[Edge]:
+    running = Edge(tmp_path / "data")
+    await running.start()
+    yield running
+    await running.stop()
+
+
+async def pixels(reader: asyncio.StreamReader, count: int) -> None:
+    """Read so many answers and check that they are pixels."""
+    for _ in range(count):
+        async with asyncio.timeout(5):
+            head = await reader.readuntil(b"\r\n\r\n")
+            assert head.startswith(b"HTTP/1.1 200 OK\r\n")
+            assert (await reader.readexactly(43)).startswith(b"GIF89a")
+
+
+async def test_a_connection_of_one_request(edge: Edge) -> None:
+    for _ in range(3):
+        reader, writer = await edge.connect()
+        writer.write(LAST % edge.path)
+        await pixels(reader, 1)
+        assert await reader.read() == b""
+        writer.close()
+    assert edge.recorded() == 3
+    assert not edge.hot.connections
+
+
+async def test_a_connection_that_stays(edge: Edge) -> None:
+    reader, writer = await edge.connect()
+    for _ in range(5):
+        writer.write(HEAD % edge.path)
+        await pixels(reader, 1)
+    writer.write((HEAD * 3 + LAST) % ((edge.path,) * 4))
+    await pixels(reader, 4)
+    assert await reader.read() == b""
+    assert edge.recorded() == 9
+
+
+async def test_a_first_request_that_is_cut(edge: Edge) -> None:
+    reader, writer = await edge.connect()
+    request = LAST % edge.path
+    writer.write(request[:20])
+    await asyncio.sleep(0.05)
+    writer.write(request[20:])
+    await pixels(reader, 1)
+    assert edge.recorded() == 1
+
+
+async def test_a_pixel_and_then_something_else(edge: Edge) -> None:
+    reader, writer = await edge.connect()
+    writer.write(HEAD % edge.path + b"GET /nothing HTTP/1.1\r\nHost: px\r\n\r\n")
+    await pixels(reader, 1)
+    async with asyncio.timeout(5):
+        assert (await reader.readline()).startswith(b"HTTP/1.1 404 ")
+        length = re.search(rb"Content-Length: (\d+)", await reader.readuntil(b"\r\n\r\n"))
+        assert length
+        await reader.readexactly(int(length[1]))
+    writer.write(LAST % edge.path)
+    await pixels(reader, 1)
+    assert edge.recorded() == 2
+
+
+async def test_one_who_ends_its_side_first_is_answered(edge: Edge) -> None:
+    reader, writer = await edge.connect()
+    writer.write(HEAD % edge.path)
+    writer.write_eof()
+    await pixels(reader, 1)
+    async with asyncio.timeout(5):
+        assert await reader.read() == b""
+    assert not edge.hot.connections
+
+
+async def test_one_who_goes_at_once_does_no_harm(edge: Edge) -> None:
+    for linger in (b"\1\0\0\0\0\0\0\0", b"\0" * 8):  # by a reset, and in order
+        with socket.create_connection(edge.address) as sock:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+            sock.sendall(HEAD % edge.path)
+    with socket.create_connection(edge.address):
+        pass
+    reader, writer = await edge.connect()
+    writer.write(LAST % edge.path)
+    await pixels(reader, 1)
+    async with asyncio.timeout(5):
+        while edge.hot.connections:
+            await asyncio.sleep(0.01)
+
+
+@pytest.mark.parametrize("last", [b"", LAST])
+async def test_answers_that_the_kernel_does_not_take_at_once(edge: Edge, last: bytes) -> None:
+    edge.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1)
+    with socket.socket() as sock:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1)
+        sock.setblocking(False)
+        loop = asyncio.get_running_loop()
+        await loop.sock_connect(sock, edge.address)
+        count = 60
+        asked = HEAD * count % ((edge.path,) * count) + (last and last % edge.path)
+        await loop.sock_sendall(sock, asked)
+        await asyncio.sleep(0.1)  # the answers are written, and most of them wait
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
+        reader, writer = await asyncio.open_connection(sock=sock)
+        await pixels(reader, count + bool(last))
+        if last:
+            assert await reader.read() == b""
+        writer.close()
+    assert edge.recorded() == count + bool(last)
+
+
+async def test_no_descriptors_left_is_a_pause(edge: Edge) -> None:
+    real = edge.listener._sock
+
+    class Full:
+        def __getattr__(self, name: str) -> object:
+            return getattr(real, name)
+
+        def fileno(self) -> int:
+            return real.fileno()
+
+        def accept(self) -> object:
+            edge.listener._sock = real
+            raise OSError(errno.EMFILE, "Too many open files")
+
+    edge.listener._sock = Full()  # type: ignore[assignment]
+    began = time.monotonic()
+    reader, writer = await edge.connect()
+    writer.write(LAST % edge.path)
+    await pixels(reader, 1)
+    assert time.monotonic() - began > 0.15
+
+
+async def test_what_is_open_is_closed_at_the_end(edge: Edge) -> None:
+    reader, writer = await edge.connect()
+    writer.write(HEAD % edge.path)
+    await pixels(reader, 1)
+    edge.listener.close()
+    edge.hot.close()
+    async with asyncio.timeout(5):
+        assert await reader.read() == b""
+    with contextlib.suppress(OSError), socket.create_connection(edge.address, timeout=1) as sock:
+        sock.sendall(HEAD % edge.path)
+        assert sock.recv(1) == b""
