@@ -15,6 +15,7 @@ Rules:
 """
 
 import asyncio
+import logging
 import re
 from collections.abc import Callable
 from typing import Final, cast
@@ -26,6 +27,8 @@ from collector.listener import Fresh
 from collector.pixel import PixelAnswer
 from collector.plain import Plain
 from schemas.token import TokenError
+
+log = logging.getLogger(__name__)
 
 #: Pipelined requests taken of one read; what follows is aiohttp's.
 _MOST_PIPELINED: Final = 64
@@ -133,7 +136,13 @@ class HotPath:
         queue, self._queue = self._queue, []
         self._now = self._clock()
         bodies: list[bytes] = []
-        answers = [self._take(connection, data, bodies) for connection, data in queue]
+        answers: list[Answer] = []
+        for connection, data in queue:
+            try:
+                answers.append(self._take(connection, data, bodies))
+            except Exception:  # a fault of ours must not take the others' answers along
+                log.exception("a request could not be taken")
+                connection.transport.abort()
         synced = self._commit.write(bodies) if bodies else None
         if synced is None:
             self._answer(answers)

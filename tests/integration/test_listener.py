@@ -186,6 +186,26 @@ async def test_no_descriptors_left_is_a_pause(edge: Edge) -> None:
     assert time.monotonic() - began > 0.15
 
 
+async def test_a_fault_of_ours_ends_one_connection_only(edge: Edge) -> None:
+    ring = edge.worker.keys.ring
+
+    class Faulty:
+        failed = False
+
+        def unseal(self, *words: str) -> object:
+            if not self.failed:
+                self.failed = True
+                raise RuntimeError("a fault")
+            return ring.unseal(*words)  # type: ignore[arg-type]
+
+    edge.worker.keys.ring = Faulty()  # type: ignore[assignment]
+    first, second = [await edge.connect() for _ in range(2)]
+    for _, writer in (first, second):
+        writer.write(LAST % edge.path)
+    assert await first[0].read() == b""
+    await pixels(second[0], 1)
+
+
 async def test_what_is_open_is_closed_at_the_end(edge: Edge) -> None:
     reader, writer = await edge.connect()
     writer.write(HEAD % edge.path)
