@@ -45,11 +45,12 @@ def run(args: Namespace) -> int:
         raise UsageError(f"--limit {args.limit} is less than 1")
     stem = f"timeline_{args.by or 'hour'}" if name == "timeline" else name
     name = "never" if args.never else stem
+    question = "campaign" if name == "campaigns" and args.campaign else name
     check_zone(args.tz)
     limit = args.limit or (_TABLE_ROWS if args.format == "table" else 1 << 40)
     params = {"campaign": args.campaign, "tz": args.tz, "limit": limit}
     with open_store(read(ConsumerSettings, args)) as store:
-        answer = store.query(canned(name), params, output.FORMAT)
+        answer = store.query(canned(question), params, output.FORMAT)
         count = output.write(answer, args.format, sys.stdout, percent=True)
         sys.stdout.flush()
         if count == limit and args.limit is None:

@@ -39,9 +39,9 @@ WHERE active AND database = 'heliograph' AND table = 'events'
 """
 #: What is asked, in the order of the table: its goal in milliseconds at 100 million events.
 _QUESTIONS: Final = (
-    ("one campaign's rate", "campaigns", "typical", 50),
+    ("one campaign's rate", "campaign", "typical", 50),
     ("one campaign's hourly line", "timeline_hour", "typical", 50),
-    ("the largest campaign's rate", "campaigns", "largest", 50),
+    ("the largest campaign's rate", "campaign", "largest", 50),
     ("the largest campaign's hourly line", "timeline_hour", "largest", 50),
     ("first 20 campaigns by opens, exact uniques", "campaigns", "", 250),
     ("24 h over all campaigns", "", "", 100),

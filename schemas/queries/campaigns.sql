@@ -1,4 +1,4 @@
--- Rates of each campaign, the one with the most opens first.
+-- Rates of each campaign, the one with the most opens first (of one: campaign.sql).
 -- sends: distinct (send, recipient). recipients: distinct recipients with a recorded send, by whom
 -- rates divide. hits: all requests of its pixels. unique_opens, unique_clicks: recipients.
 -- open_rate (apparent): recipients who opened or clicked. click_rate: recipients who clicked.
@@ -11,7 +11,6 @@ WITH ranks AS
     FROM
     (
         SELECT campaign, kind, method, count() AS events FROM events
-        WHERE {campaign:String} = '' OR campaign = {campaign:String}
         GROUP BY campaign, kind, method
     )
     GROUP BY campaign
@@ -23,7 +22,6 @@ SELECT
     unique_clicks, click_rate
 FROM campaigns AS c
 INNER JOIN ranks AS r ON r.campaign = c.campaign
-WHERE ({campaign:String} = '' OR c.campaign = {campaign:String})
-    AND c.campaign IN (SELECT campaign FROM ranks)
+WHERE c.campaign IN (SELECT campaign FROM ranks)
 ORDER BY r.opens DESC, r.sent DESC, c.campaign
 LIMIT {limit:UInt64}
