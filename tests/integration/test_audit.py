@@ -42,7 +42,7 @@ def test_a_doubled_event_is_seen(client: Client) -> None:
 
 
 def test_dead_letters_are_no_gaps(client: Client) -> None:
-    writer(client).write(batch(block([body(), b"{x", body()])))
+    writer(client).write(batch(block([body(), b"x\n", body()])))
     (found,) = audit(client, "heliograph")
     assert found.sound
     assert (found.taken, found.stored, found.dead) == (3, 2, 1)
