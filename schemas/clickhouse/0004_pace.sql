@@ -1,12 +1,6 @@
--- A projection takes no codec of its own, and the engine's LZ4 does nothing for seqs: what names no
--- codec is in ZSTD. For parts written from here on.
+-- What names no codec of its own, as no projection can, is in ZSTD in parts written from here on.
 ALTER TABLE {database}.events{local}{on_cluster}
 MODIFY SETTING default_compression_codec = 'ZSTD(1)';
-
--- Rows in the order of their identity: the look for what is there already reads only what it asks.
-ALTER TABLE {database}.events{local}{on_cluster}
-ADD PROJECTION IF NOT EXISTS identities (SELECT journal, seq ORDER BY journal, seq)
-WITH SETTINGS (index_granularity = 1024);
 
 -- In place of `counts`, and by method too: an open is a GET. Whatever counts by campaign, kind and
 -- hour reads this and no rows. It lives in the part: rows and counts come in one rename.
@@ -20,7 +14,6 @@ ADD PROJECTION IF NOT EXISTS hourly
 ALTER TABLE {database}.events{local}{on_cluster} DROP PROJECTION IF EXISTS counts;
 
 -- For rows that are there already, in the background.
-ALTER TABLE {database}.events{local}{on_cluster} MATERIALIZE PROJECTION identities;
 ALTER TABLE {database}.events{local}{on_cluster} MATERIALIZE PROJECTION hourly;
 
 -- What each recipient of a campaign did. `sends` is 0 where no send is recorded. The same words as

@@ -229,15 +229,9 @@ GROUP BY campaign, user_agent;
 
 -- 0004_pace.sql
 
--- A projection takes no codec of its own, and the engine's LZ4 does nothing for seqs: what names no
--- codec is in ZSTD. For parts written from here on.
+-- What names no codec of its own, as no projection can, is in ZSTD in parts written from here on.
 ALTER TABLE heliograph.events_local ON CLUSTER 'main'
 MODIFY SETTING default_compression_codec = 'ZSTD(1)';
-
--- Rows in the order of their identity: the look for what is there already reads only what it asks.
-ALTER TABLE heliograph.events_local ON CLUSTER 'main'
-ADD PROJECTION IF NOT EXISTS identities (SELECT journal, seq ORDER BY journal, seq)
-WITH SETTINGS (index_granularity = 1024);
 
 -- In place of `counts`, and by method too: an open is a GET. Whatever counts by campaign, kind and
 -- hour reads this and no rows. It lives in the part: rows and counts come in one rename.
@@ -251,8 +245,6 @@ ADD PROJECTION IF NOT EXISTS hourly
 ALTER TABLE heliograph.events_local ON CLUSTER 'main' DROP PROJECTION IF EXISTS counts;
 
 -- For rows that are there already, in the background.
-ALTER TABLE heliograph.events_local ON CLUSTER 'main' MATERIALIZE PROJECTION identities;
-
 ALTER TABLE heliograph.events_local ON CLUSTER 'main' MATERIALIZE PROJECTION hourly;
 
 -- What each recipient of a campaign did. `sends` is 0 where no send is recorded. The same words as
