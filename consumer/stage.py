@@ -51,10 +51,12 @@ _STRICT: Final = {
     "input_format_parallel_parsing": 0,
 }
 #: What a fence waits for: dropped stages that are still read, inserts that name another's stage.
+#: A drop that a restart of the server cut off is dated ahead, and nothing can read what it drops.
 _IN_USE: Final = """
 SELECT
     (SELECT count() FROM system.dropped_tables
-     WHERE database = '{database}' AND startsWith(table, '{prefix}'))
+     WHERE database = '{database}' AND startsWith(table, '{prefix}')
+       AND table_dropped_time <= now())
   + (SELECT count() FROM system.processes
      WHERE query_kind = 'Insert' AND position(query, '{prefix}') > 0
        AND position(query, '{own}') = 0)

@@ -5,6 +5,7 @@ has its control: without the fence the same steps do double.
 """
 
 import asyncio
+import contextlib
 import os
 import random
 import subprocess
@@ -31,7 +32,7 @@ from consumer.stage import Stage
 from consumer.store import TableGone, connect, open_embedded
 from consumer.writer import Writer, writers
 from schemas import event
-from tests.engine import clickhouse_url, client, engine
+from tests.engine import Engine, clickhouse_url, client, engine
 from tests.faults.load import assert_once, body, new_journal, stored, until
 from tests.faults.processes import ROOT
 from tests.faults.proxy import Fault, Proxy
@@ -424,3 +425,31 @@ def test_fences_know_their_own_partition(database: tuple[str, str]) -> None:
     for stage, alive in zip(stages, (True, True, False, True), strict=True):
         exists = at.query(f"EXISTS TABLE {stage.table}").result_rows[0][0]
         assert bool(exists) is alive
+
+
+def test_a_drop_that_a_restart_cut_off_holds_nobody_up(tmp_path: Path) -> None:
+    """The server keeps such a table for minutes; the fence used to wait for it."""
+    server = Engine(tmp_path / "store")
+    try:
+        database = "fence"
+        client(server.url).command(f"CREATE DATABASE {database}")
+        stage = Stage(client(server.url), database, PARTITION, os.urandom)
+        stage.load(a_block(new_journal()).data)
+        slow = f"SELECT sleepEachRow(0.05) FROM {stage.table}"
+        for statement in (slow, f"DROP TABLE {stage.table} SYNC"):
+            at = client(server.url)
+            threading.Thread(target=_until_killed, args=(at, statement), daemon=True).start()
+            time.sleep(0.5)
+        server.restart()
+        dropped = f"SELECT count() FROM system.dropped_tables WHERE database = '{database}'"
+        assert client(server.url).command(dropped) == 1, "the drop was not cut off"
+        began = time.monotonic()
+        Stage(client(server.url), database, PARTITION, os.urandom).fence()
+        assert time.monotonic() - began < 5
+    finally:
+        server.stop()
+
+
+def _until_killed(at: Any, statement: str) -> None:
+    with contextlib.suppress(Exception):
+        at.command(statement)

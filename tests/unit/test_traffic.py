@@ -1,21 +1,16 @@
 """The traffic of load tests: every request another one, and as the corpus has the agents."""
 
 import csv
-import json
 import os
 import random
 import re
 import time
 from ipaddress import ip_address, ip_network
-from pathlib import Path
 from statistics import mean
 
 from loadtest.bench.workload import requests
 from loadtest.traffic import AGENTS, Agents
 from schemas import keyring
-from tests.services import require
-
-CORPUS = Path(__file__).parents[3] / "shared" / "corpus" / "mail-clients.jsonl"
 
 
 def ring() -> keyring.Keyring:
@@ -57,15 +52,3 @@ def test_agents_come_in_their_proportions() -> None:
     assert set(drawn) == {row["user_agent"] for row in rows}
     assert 0.40 < drawn.count("Mozilla/5.0") / len(drawn) < 0.44
     assert all(row["source"] for row in rows)
-
-
-def test_every_agent_of_the_corpus_is_there() -> None:
-    require(CORPUS.exists(), f"no corpus at {CORPUS.name}")
-    with AGENTS.open(newline="", encoding="utf-8") as file:
-        ours = {(row["user_agent"], row["headers"]) for row in csv.DictReader(file)}
-    theirs = map(json.loads, CORPUS.read_text().splitlines())
-    told = {
-        (row["ua"], " | ".join(f"{name}: {value}" for name, value in row["headers"].items()))
-        for row in theirs
-    }
-    assert ours == told
