@@ -359,16 +359,16 @@ async def test_a_backlog_is_taken_in_bounded_memory(
     """12 partitions full of blocks: their batches together stay within the limit of one."""
     await make_topic(kafka_broker.bootstrap, topic, 12)
     names = [new_journal() for _ in range(24)]
-    for _ in range(12):
+    for _ in range(18):
         await asyncio.gather(*(producer.send(each, 2000) for each in names))
     consumer = consume(batch_bytes=16 << 20, batch_seconds=30.0)
     consumer.start()
     await until(lambda: consumer.alive and consumer.ask("/readyz")[0] == 200)
     highest = 0
-    while consumer.metric("heliograph_consumer_events_total") < 24 * 12 * 2000 * 0.8:
+    while consumer.metric("heliograph_consumer_events_total") < 24 * 18 * 2000 * 0.8:
         highest = max(highest, consumer.rss())
         await asyncio.sleep(0.05)
     backlog = sum(len(value) for _, value, _ in producer.records)
     print(f"at most {highest >> 20} MB resident for a backlog of {backlog >> 20} MB")
-    assert highest < 265 << 20  # 286 MB where only each batch by itself is bounded
+    assert highest < 320 << 20  # 342 MB and more where only each batch by itself is bounded
     assert consumer.terminate() == 0  # what waits is written
