@@ -10,6 +10,7 @@ import json
 import sys
 
 import chdb
+import uvloop
 from aiohttp import web
 
 from consumer.sql import Limits, sql_app
@@ -37,4 +38,4 @@ async def _serve(app: web.Application, port: int) -> web.AppRunner:
 
 
 if __name__ == "__main__":
-    asyncio.run(main(sys.argv[1], int(sys.argv[2]), Limits(**json.loads(sys.argv[3]))))
+    uvloop.run(main(sys.argv[1], int(sys.argv[2]), Limits(**json.loads(sys.argv[3]))))

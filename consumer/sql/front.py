@@ -10,8 +10,8 @@ import asyncio
 import hmac
 import json
 import logging
+import os
 import re
-import tempfile
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -92,7 +92,7 @@ async def _read(request: web.Request, limits: Limits) -> _Question:
                 values |= {k: v for k, v in form.items() if isinstance(v, str)}
                 body = b""
             else:
-                body = _decode(await request.read(), request.headers.get(hdrs.CONTENT_ENCODING))
+                body = _decode(await _body(request), request.headers.get(hdrs.CONTENT_ENCODING))
     except TimeoutError:
         raise Refused(TIMEOUT, "The request did not arrive in time. (TIMEOUT_EXCEEDED)") from None
     except web.HTTPRequestEntityTooLarge:
@@ -111,6 +111,17 @@ async def _read(request: web.Request, limits: Limits) -> _Question:
         settings={k: v for k, v in other.items() if k not in _TRANSPORT.split()},
         params=params,
     )
+
+
+async def _body(request: web.Request) -> bytes:
+    """The body with one copy less than `request.read` makes: a batch is large."""
+    chunks, left = [], request.client_max_size
+    async for chunk in request.content.iter_any():
+        chunks.append(chunk)
+        left -= len(chunk)
+        if left < 0:
+            raise web.HTTPRequestEntityTooLarge(request.client_max_size, -left)
+    return b"".join(chunks)
 
 
 def _decode(body: bytes, encoding: str | None) -> bytes:
@@ -145,15 +156,15 @@ def _run(connection: Any, question: _Question) -> _Answer:
     if question.get:
         connection.query("SET readonly = 2")  # as a server does: GET changes nothing
     if insert := _INSERT.match(question.text):
-        data = question.text[insert.end() :]
         form = (insert[3] or b"Values").decode()
         # Data inside a statement would end at an empty line, and the rest would run as SQL; what
         # send_insert takes is lost without a word where a constraint refuses it.
-        with tempfile.NamedTemporaryFile() as file:
-            file.write(data)
+        with os.fdopen(os.memfd_create("insert"), "wb") as file:
+            file.write(memoryview(question.text)[insert.end() :])
             file.flush()
             target, settings = insert[1].decode(), (insert[2] or b"").decode()
-            into = f"{target} FROM INFILE {quote(file.name)}{settings} FORMAT {form}"
+            name = quote(f"/proc/self/fd/{file.fileno()}")
+            into = f"{target} FROM INFILE {name}{settings} FORMAT {form}"
             done = connection.query(into)
         written = {"written_rows": str(done.rows_read()), "written_bytes": str(done.bytes_read())}
         return _Answer(b"", None, written | {"elapsed_ns": str(int(done.elapsed() * 1e9))})
