@@ -9,6 +9,7 @@ import threading
 from collections.abc import Sequence
 from typing import Final, NoReturn
 
+from heliograph.compiled import is_compiled, stale
 from heliograph.errors import Failure, UsageError, one_line
 
 COMMANDS: Final = {
@@ -39,7 +40,8 @@ class _Version(argparse.Action):
     def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
         from importlib.metadata import version
 
-        print(f"heliograph {version('heliograph')}")
+        edge = "compiled" if is_compiled() else "uncompiled"
+        print(f"heliograph {version('heliograph')}, the edge {edge}")
         parser.exit()
 
 
@@ -69,6 +71,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = sys.argv[1:] if argv is None else list(argv)
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, _end)  # so that drafts and locks are cleared away
+    if older := stale():
+        return _complain(f"compiled before {', '.join(older)} changed: make install", 2)
     try:
         chosen = next((word for word in arguments if not word.startswith("-")), "")
         options = _parser(chosen).parse_args(arguments)

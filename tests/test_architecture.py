@@ -3,11 +3,16 @@
 import ast
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
+from importlib.util import find_spec
 from itertools import chain
 from pathlib import Path
 
 import pytest
+
+import hatch_build
+from tests.services import require
 
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("heliograph", "collector", "consumer", "schemas")
@@ -87,3 +92,16 @@ def test_the_minter_needs_no_server_library() -> None:
     code = "import sys, heliograph; heliograph.Minter; print(*sys.modules)"
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert not {name.partition(".")[0] for name in out.stdout.split()} & SERVERS
+
+
+def test_the_edge_is_compiled_where_it_can_be() -> None:
+    """The tests run what users run. Stale modules are refused before any test (conftest.py)."""
+    reason = hatch_build.why_not()
+    told = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["tool"]["hatch"]["build"]
+    for path in told["targets"]["wheel"]["hooks"]["custom"]["modules"]:
+        found = find_spec(path.removesuffix(".py").replace("/", "."))
+        assert found
+        assert str(found.origin).endswith(".py") == bool(reason), (
+            f"{path}: `make install` tells why it is not compiled (or HELIOGRAPH_COMPILE=0)"
+        )
+    require(not reason, reason)

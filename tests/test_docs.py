@@ -65,7 +65,12 @@ def test_every_setting_is_documented() -> None:
 def test_variables_and_links_exist(page: Path) -> None:
     text = page.read_text("utf-8")
     known = {variable(f.name) for kind in SIDES.values() for f in msgspec.structs.fields(kind)}
-    known |= {"HELIOGRAPH_REQUIRE_ALL", "HELIOGRAPH_TEST_CLICKHOUSE", "HELIOGRAPH_LOADTEST_URLS"}
+    known |= {
+        "HELIOGRAPH_COMPILE",
+        "HELIOGRAPH_REQUIRE_ALL",
+        "HELIOGRAPH_TEST_CLICKHOUSE",
+        "HELIOGRAPH_LOADTEST_URLS",
+    }
     named = set(re.findall(r"HELIOGRAPH_[A-Z_]*[A-Z]", text))
     assert named <= known
     for target in re.findall(r"\]\((?!https?:)([^)#]+)", text):

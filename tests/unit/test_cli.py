@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from heliograph import cli, data_dir
+from heliograph.compiled import is_compiled
 from heliograph.errors import Failure, harmless, one_line
 from tests.unit.mint_kit import heliograph
 
@@ -39,7 +40,8 @@ def test_the_command_lists_its_commands(capsys: Capture) -> None:
         assert command in text
         assert words.split()[0] in text
     assert heliograph("--version") == 0
-    assert capsys.readouterr().out == f"heliograph {version('heliograph')}\n"
+    edge = "compiled" if is_compiled() else "uncompiled"
+    assert capsys.readouterr().out == f"heliograph {version('heliograph')}, the edge {edge}\n"
 
 
 @pytest.mark.parametrize(
