@@ -15,6 +15,14 @@ from urllib.parse import urlsplit
 import clickhouse_connect
 import pytest
 
+#: ClickHouse keeps freed memory for a while. The C library hands a batch's pages back each time,
+#: and to have them anew takes as long as half of the parsing.
+_KEEP_MEMORY = {
+    "MALLOC_MMAP_THRESHOLD_": str(512 << 20),
+    "MALLOC_TRIM_THRESHOLD_": str(512 << 20),
+    "MALLOC_TOP_PAD_": str(64 << 20),
+}
+
 
 class Engine:
     """One engine process; its port stays the same over restarts.
@@ -46,7 +54,11 @@ class Engine:
         command = [sys.executable, "-m", "tests.engine_main", *arguments]
         root = Path(__file__).parents[1]
         self._process = subprocess.Popen(
-            command, cwd=root, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+            command,
+            cwd=root,
+            env=os.environ | _KEEP_MEMORY,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
         )
         assert self._process.stdout is not None
         line = self._process.stdout.readline()
