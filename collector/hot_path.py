@@ -68,12 +68,22 @@ class Connection(asyncio.Protocol):
     def pause_writing(self) -> None:
         """The peer does not read."""
         self.paused = True
-        self.transport.pause_reading()
+        self.pause_reading()
 
     def resume_writing(self) -> None:
         """It does again."""
         self.paused = False
-        self.transport.resume_reading()
+        self.resume_reading()
+
+    def pause_reading(self) -> None:
+        """Unless it is closing, which a transport takes for a fault of ours."""
+        if not self.transport.is_closing():
+            self.transport.pause_reading()
+
+    def resume_reading(self) -> None:
+        """See `pause_reading`."""
+        if not self.transport.is_closing():
+            self.transport.resume_reading()
 
     def connection_lost(self, _: Exception | None) -> None:
         """It is closed."""
@@ -148,7 +158,7 @@ class HotPath:
             self._answer(answers)
             return
         for connection, _, _, _ in answers:
-            connection.transport.pause_reading()
+            connection.pause_reading()
         synced.add_done_callback(lambda _: self._answer_synced(answers))
 
     def _take(self, connection: Connection, data: bytes, bodies: list[bytes]) -> Answer:
@@ -200,8 +210,7 @@ class HotPath:
 
     def _answer_synced(self, answers: list[Answer]) -> None:
         for connection, _, _, _ in answers:
-            if not connection.transport.is_closing():
-                connection.transport.resume_reading()
+            connection.resume_reading()
         self._answer(answers)
 
     def _leave(self, connection: Connection, data: bytes) -> None:

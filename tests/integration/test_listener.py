@@ -8,10 +8,12 @@ import socket
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from collector.listener import Listener
+from collector.pixel import PIXEL
 from collector.worker import Worker
 from tests.collecting import events, mint, settings
 
@@ -22,8 +24,8 @@ LAST = b"GET %s HTTP/1.1\r\nHost: px\r\nConnection: close\r\n\r\n"
 class Edge:
     """A worker behind a listener, in this process."""
 
-    def __init__(self, data: Path) -> None:
-        self.worker = Worker(settings(data))
+    def __init__(self, data: Path, **more: Any) -> None:
+        self.worker = Worker(settings(data, **more))
         self.path = mint(data, "").pixel_url.encode()
         self.sock = socket.create_server(("127.0.0.1", 0))
 
@@ -204,6 +206,45 @@ async def test_a_fault_of_ours_ends_one_connection_only(edge: Edge) -> None:
         writer.write(LAST % edge.path)
     assert await first[0].read() == b""
     await pixels(second[0], 1)
+
+
+async def test_one_who_is_gone_before_the_sync_takes_no_answer_along(tmp_path: Path) -> None:
+    class Transport:
+        """As uvloop's: it may not be paused when it is closing."""
+
+        def __init__(self, closing: bool) -> None:
+            self.closing = closing
+            self.answered = asyncio.Event()
+
+        def get_extra_info(self, _: str) -> tuple[str, int]:
+            return "127.0.0.1", 1
+
+        def is_closing(self) -> bool:
+            return self.closing
+
+        def pause_reading(self) -> None:
+            if self.closing:
+                raise RuntimeError("Cannot pause_reading() when closing")
+
+        resume_reading = pause_reading
+
+        def write(self, data: bytes) -> None:
+            assert data.endswith(PIXEL)
+            self.answered.set()
+
+    edge = Edge(tmp_path / "data", journal_sync="always")
+    await edge.start()
+    gone, there = Transport(closing=True), Transport(closing=False)
+    for transport in (gone, there):
+        connection = edge.hot()
+        connection.connection_made(transport)  # type: ignore[arg-type]
+        connection.data_received(HEAD % edge.path)
+        edge.hot.closed(connection)
+    async with asyncio.timeout(5):
+        await there.answered.wait()
+    assert not gone.answered.is_set()
+    await edge.stop()
+    assert edge.recorded() == 2
 
 
 async def test_what_is_open_is_closed_at_the_end(edge: Edge) -> None:
