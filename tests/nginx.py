@@ -22,6 +22,14 @@ from tests.services import missing
 SAMPLE = Path(__file__).parents[1] / "docs" / "nginx.conf.sample"
 HOSTS = ("px.example.org", "example.org")
 START_SECONDS = 20
+#: In the folder of its own that it runs in.
+TEMP_PATHS = """\
+    client_body_temp_path temp-body;
+    proxy_temp_path temp-proxy;
+    fastcgi_temp_path temp-fastcgi;
+    uwsgi_temp_path temp-uwsgi;
+    scgi_temp_path temp-scgi;
+"""
 MAIN = """
 {user}
 daemon off;
@@ -30,12 +38,7 @@ pid nginx.pid;
 error_log error.log warn;
 events {{}}
 http {{
-    client_body_temp_path temp-body;
-    proxy_temp_path temp-proxy;
-    fastcgi_temp_path temp-fastcgi;
-    uwsgi_temp_path temp-uwsgi;
-    scgi_temp_path temp-scgi;
-    access_log access.log;
+{temp_paths}    access_log access.log;
     include sample.conf;
 }}
 """
@@ -98,7 +101,7 @@ def configure(home: Path, port: int, upstream_port: int, pass_prefix_on: bool) -
     (home / "sample.conf").write_text(sample)
     # Started by root, workers would become a user who cannot enter the test's folder.
     user = "user root;" if os.geteuid() == 0 else ""
-    (home / "main.conf").write_text(MAIN.format(user=user))
+    (home / "main.conf").write_text(MAIN.format(user=user, temp_paths=TEMP_PATHS))
 
 
 async def await_answer(process: subprocess.Popen[bytes], home: Path, port: int) -> None:

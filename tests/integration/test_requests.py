@@ -12,7 +12,7 @@ import pytest
 
 from schemas import keyring
 from tests.collecting import collecting, events, settings
-from tests.nginx import await_answer
+from tests.nginx import TEMP_PATHS, await_answer
 from tests.ports import free_port
 from tests.raw_requests import TARGET, Answer, Case, Places, cases, fill, read
 from tests.services import missing
@@ -138,12 +138,7 @@ pid nginx.pid;
 error_log error.log crit;
 events {{}}
 http {{
-    client_body_temp_path temp-body;
-    proxy_temp_path temp-proxy;
-    fastcgi_temp_path temp-fastcgi;
-    uwsgi_temp_path temp-uwsgi;
-    scgi_temp_path temp-scgi;
-    access_log off;
+{temp_paths}    access_log off;
     server {{
         listen 127.0.0.1:{port};
         location / {{ return 404; }}
@@ -162,7 +157,9 @@ async def nginx(edge: Server, tmp_path: Path) -> AsyncIterator[Server]:
         missing("nginx is not installed (Debian: apt-get install nginx)")
     port = free_port()
     user = "user root;" if os.geteuid() == 0 else ""
-    (tmp_path / "nginx.conf").write_text(NGINX.format(user=user, port=port, target=TARGET))
+    (tmp_path / "nginx.conf").write_text(
+        NGINX.format(user=user, port=port, target=TARGET, temp_paths=TEMP_PATHS)
+    )
     process = subprocess.Popen(
         [binary, "-p", tmp_path, "-c", "nginx.conf", "-e", tmp_path / "error.log"],
         stdin=subprocess.DEVNULL,
