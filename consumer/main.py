@@ -27,19 +27,22 @@ _log = logging.getLogger(__name__)
 
 async def _ready_store(
     settings: ConsumerSettings, stop: asyncio.Event, metrics: Metrics
-) -> Client | None:
-    """A client of a migrated store, waiting for the server; None if told to stop meanwhile."""
+) -> tuple[Client, Client] | None:
+    """Two clients of a migrated store, for each does one thing at a time.
+
+    Waits for the server; None if told to stop meanwhile.
+    """
     pause = 0.2
     while not stop.is_set():
         try:
-            client = await asyncio.to_thread(connect, settings)
+            client, loader = [await asyncio.to_thread(connect, settings) for _ in range(2)]
             missing = await asyncio.to_thread(pending, client, settings.database, settings.cluster)
             if missing:
                 names = ", ".join(migration.name for migration in missing)
                 raise Misfit(f"the store lacks {names}: run `heliograph migrate` first")
             await asyncio.to_thread(set_retention, client, settings)
             metrics.in_trouble("")
-            return client
+            return client, loader
         except StoreTrouble as trouble:
             _log.warning("ClickHouse does not answer, trying again: %s", trouble)
             metrics.in_trouble(str(trouble))
@@ -54,9 +57,10 @@ async def consume(settings: ConsumerSettings, health: socket.socket) -> None:
     stop = end_of_service(stdin=None, at_most=9.5)
     site = await listen(health_app(metrics), health)
     try:
-        client = await _ready_store(settings, stop, metrics)
-        if client is None:
+        clients = await _ready_store(settings, stop, metrics)
+        if clients is None:
             return
+        client, loader = clients
         open_writers = partial(
             writers,
             client,
@@ -65,7 +69,7 @@ async def consume(settings: ConsumerSettings, health: socket.socket) -> None:
             clock=time.time,
             retention_days=settings.retention_days,
             cluster=bool(settings.cluster),
-            loader=await asyncio.to_thread(connect, settings),
+            loader=loader,
         )
         new_batch = partial(
             Batch, settings.batch_rows, settings.batch_bytes, settings.batch_seconds

@@ -91,6 +91,11 @@ class Process:
         except OSError as error:
             return 0, str(error)
 
+    def ready(self) -> bool:
+        """Whether source and store have answered; one that has died never will be."""
+        assert self.alive, self.log.read_text()[-2000:]
+        return self.ask("/readyz")[0] == 200
+
     def await_ready(self, seconds: float = 20.0) -> None:
         """Wait until source and store have answered."""
         deadline = time.monotonic() + seconds

@@ -4,14 +4,14 @@ import asyncio
 import contextlib
 from typing import Literal
 
-Fault = Literal["cut", "stall"]
+Fault = Literal["none", "cut", "stall"]
 
 
 class Proxy:
     """Passes everything on, but for the answers to requests that contain `statement`.
 
-    While `faults` lasts, each such request takes one of them: once the server has answered, the
-    connection is cut, or nothing more ever comes.
+    While `faults` lasts, each such request takes one of them: none, or once the server has answered
+    the connection is cut, or nothing more ever comes.
     """
 
     def __init__(self, port: int, statement: bytes) -> None:
@@ -60,7 +60,8 @@ class Proxy:
             while data := await reader.read(65536):
                 recent = recent[-len(self._statement) :] + data
                 if self._statement in recent and self.faults:
-                    chosen.append(self.faults.pop(0))
+                    fault = self.faults.pop(0)
+                    chosen += [fault] if fault != "none" else []
                     recent = b""
                 back.write(data)
                 await back.drain()
