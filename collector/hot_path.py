@@ -17,13 +17,15 @@ Rules:
 import asyncio
 import logging
 import re
+import selectors
+import socket
 from collections.abc import Callable
 from typing import Final, cast
 
 from collector.beacon import Beacon
 from collector.client import TrustedProxies
+from collector.connection import Connection
 from collector.group_commit import GroupCommit
-from collector.listener import Fresh
 from collector.pixel import PixelAnswer
 from collector.plain import Plain
 from schemas.token import TokenError
@@ -34,60 +36,6 @@ log = logging.getLogger(__name__)
 _MOST_PIPELINED: Final = 64
 #: What a token may look like. Other bytes may be an escaped one: aiohttp unescapes.
 _TOKEN_LIKE: Final = re.compile(r"[A-Za-z0-9_-]*")
-
-
-class Connection(asyncio.Protocol):
-    """A connection as long as only plain requests have come over it."""
-
-    __slots__ = ("_hot", "ended", "eof", "left", "paused", "peer", "queued", "seen", "transport")
-
-    def __init__(self, hot: "HotPath") -> None:
-        self._hot = hot
-        self.eof = False  # the peer sends no more
-        self.ended = False  # whatever follows is ignored
-        self.left = False  # whatever follows is aiohttp's
-        self.paused = False
-        self.queued = 0
-        self.seen = 0.0
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """It is open."""
-        self.transport = cast(asyncio.Transport, transport)
-        self.peer: str = (transport.get_extra_info("peername") or ("",))[0]
-        self._hot.opened(self)
-
-    def data_received(self, data: bytes) -> None:
-        """Only queue."""
-        self._hot.queue(self, data)
-
-    def eof_received(self) -> bool:
-        """The peer sends no more, but reads on: what is queued is still answered."""
-        self.eof = True
-        return self.queued > 0
-
-    def pause_writing(self) -> None:
-        """The peer does not read."""
-        self.paused = True
-        self.pause_reading()
-
-    def resume_writing(self) -> None:
-        """It does again."""
-        self.paused = False
-        self.resume_reading()
-
-    def pause_reading(self) -> None:
-        """Unless it is closing, which a transport takes for a fault of ours."""
-        if not self.transport.is_closing():
-            self.transport.pause_reading()
-
-    def resume_reading(self) -> None:
-        """See `pause_reading`."""
-        if not self.transport.is_closing():
-            self.transport.resume_reading()
-
-    def connection_lost(self, _: Exception | None) -> None:
-        """It is closed."""
-        self._hot.closed(self)
 
 
 #: What a connection gets: so many pixels, and then its end, or aiohttp with the bytes left.
@@ -118,13 +66,19 @@ class HotPath:
         self._clock = clock
         self._hand_over = hand_over
         self._queue: list[tuple[Connection, bytes]] = []
+        self._ticking = False
         self._call_soon = asyncio.get_running_loop().call_soon
         self._pixel = PixelAnswer()
         self._now = clock()
 
-    def __call__(self) -> Connection:
-        """A protocol for a new connection."""
-        return Connection(self)
+    def __call__(
+        self,
+        sock: socket.socket | None = None,
+        peer: str = "",
+        selector: selectors.BaseSelector | None = None,
+    ) -> Connection:
+        """A new connection: an accepted socket, or the protocol of a transport."""
+        return Connection(self, sock, peer, selector)
 
     def opened(self, connection: Connection) -> None:
         """A connection has come."""
@@ -135,15 +89,22 @@ class HotPath:
         """A connection has gone; what it asked before is recorded all the same."""
         self.connections.discard(connection)
 
+    def arrived(self, connection: Connection, data: bytes) -> None:
+        """Bytes from a transport of the loop's, which tells nobody when it has read all."""
+        if not self._ticking:
+            self._ticking = True
+            self._call_soon(self.tick)
+        self.queue(connection, data)
+
     def queue(self, connection: Connection, data: bytes) -> None:
         """Take bytes for the next tick."""
-        if not self._queue:
-            self._call_soon(self._tick)
         connection.queued += 1
         self._queue.append((connection, data))
 
-    def _tick(self) -> None:
+    def tick(self) -> int:
+        """Take, write and answer all that is queued; of how many reads it was."""
         queue, self._queue = self._queue, []
+        self._ticking = False
         self._now = self._clock()
         bodies: list[bytes] = []
         answers: list[Answer] = []
@@ -152,14 +113,15 @@ class HotPath:
                 answers.append(self._take(connection, data, bodies))
             except Exception:  # a fault of ours must not take the others' answers along
                 log.exception("a request could not be taken")
-                connection.transport.abort()
+                connection.abort()
         synced = self._commit.write(bodies) if bodies else None
         if synced is None:
             self._answer(answers)
-            return
+            return len(queue)
         for connection, _, _, _ in answers:
             connection.pause_reading()
         synced.add_done_callback(lambda _: self._answer_synced(answers))
+        return len(queue)
 
     def _take(self, connection: Connection, data: bytes, bodies: list[bytes]) -> Answer:
         """Read plain requests off the data, and add their events to `bodies`."""
@@ -192,21 +154,20 @@ class HotPath:
         self._pixel.date(self._now)
         more, last = self._pixel.more, self._pixel.last
         for connection, pixels, close, rest in answers:
-            transport = connection.transport
             connection.queued -= 1
             connection.seen = self._now
-            if transport.is_closing():
+            if connection.is_closing():
                 continue
             if pixels and (close or (self.draining and not rest)):
-                transport.write(more * (pixels - 1) + last)
-                transport.close()
+                connection.write(more * (pixels - 1) + last)
+                connection.close()
                 continue
             if pixels:
-                transport.write(more if pixels == 1 else more * pixels)
+                connection.write(more if pixels == 1 else more * pixels)
             if rest:
                 self._leave(connection, rest)
             elif connection.eof and not connection.queued:
-                transport.close()
+                connection.close()
 
     def _answer_synced(self, answers: list[Answer]) -> None:
         for connection, _, _, _ in answers:
@@ -216,8 +177,8 @@ class HotPath:
     def _leave(self, connection: Connection, data: bytes) -> None:
         """Hand a connection over to aiohttp, or bytes that were queued before it was."""
         transport = connection.transport
-        if isinstance(transport, Fresh):
-            transport.adopt(lambda: self._leave(connection, data))
+        if transport is None:
+            connection.adopt(lambda: self._leave(connection, data))
             return
         if connection in self.connections:
             self.connections.remove(connection)
@@ -235,9 +196,9 @@ class HotPath:
         self._now = self._clock()
         for connection in list(self.connections):
             if self._now - connection.seen > idle_seconds:
-                connection.transport.abort()
+                connection.abort()
 
     def close(self) -> None:
         """Close what is idle."""
         for connection in list(self.connections):
-            connection.transport.close()
+            connection.close()

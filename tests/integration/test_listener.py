@@ -1,9 +1,10 @@
-"""Accepting: a first request is taken before there is a transport; nobody sees a difference."""
+"""Connections that are sockets until they need more; nobody sees a difference."""
 
 import asyncio
 import contextlib
 import errno
 import re
+import resource
 import socket
 import time
 from collections.abc import AsyncIterator
@@ -15,7 +16,7 @@ import pytest
 from collector.listener import Listener
 from collector.pixel import PIXEL
 from collector.worker import Worker
-from tests.collecting import events, mint, settings
+from tests.collecting import collecting, events, mint, settings
 
 HEAD = b"GET %s HTTP/1.1\r\nHost: px\r\n\r\n"
 LAST = b"GET %s HTTP/1.1\r\nHost: px\r\nConnection: close\r\n\r\n"
@@ -258,3 +259,12 @@ async def test_what_is_open_is_closed_at_the_end(edge: Edge) -> None:
     with contextlib.suppress(OSError), socket.create_connection(edge.address, timeout=1) as sock:
         sock.sendall(HEAD % edge.path)
         assert sock.recv(1) == b""
+
+
+def test_the_table_of_descriptors_need_not_grow(tmp_path: Path) -> None:
+    with collecting(settings(tmp_path)) as collector:
+        (worker,) = collector.children("collector.worker")
+        status = Path(f"/proc/{worker}/status").read_text()
+    found = re.search(r"FDSize:\s+(\d+)", status)
+    assert found
+    assert int(found[1]) >= min(resource.getrlimit(resource.RLIMIT_NOFILE)[1], 1 << 16)
