@@ -22,6 +22,7 @@ import chdb
 import uvloop
 from clickhouse_connect.driver.client import Client
 
+from consumer import tallies
 from consumer.batch import Batch
 from consumer.errors import Misfit, StoreTrouble
 from consumer.health import health_app, listen
@@ -121,7 +122,8 @@ async def _serve(settings: ConsumerSettings, sql: socket.socket, health: socket.
     write_whole(owner_path(settings.data), owner.encode(), mode=0o600)
     reader = sql_app(connect, read_only=True, database=settings.database, owner=owner)
     sql_site = await listen(reader, sql)
-    housekeeping = asyncio.create_task(_housekeeping(settings))
+    reopen = partial(open_embedded, store_path(settings.data))
+    housekeeping = asyncio.gather(_housekeeping(settings), tallies.keep(reopen, settings.database))
     try:
         await _loop(client, loader, settings, metrics).run(stop, DRAIN_SECONDS)
     finally:

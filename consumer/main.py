@@ -10,6 +10,7 @@ from functools import partial
 import uvloop
 from clickhouse_connect.driver.client import Client
 
+from consumer import tallies
 from consumer.batch import Batch
 from consumer.errors import Misfit, StoreTrouble
 from consumer.health import health_app, listen
@@ -76,7 +77,12 @@ async def consume(settings: ConsumerSettings, health: socket.socket) -> None:
         )
         source = KafkaSource(settings, metrics.source_in_trouble)
         metrics.lag.set_function(source.lag)
-        await Loop(source, open_writers, new_batch, metrics).run(stop, 8.0)
+        keeper = asyncio.create_task(tallies.keep(partial(connect, settings), settings.database))
+        try:
+            await Loop(source, open_writers, new_batch, metrics).run(stop, 8.0)
+        finally:
+            keeper.cancel()
+            await asyncio.wait([keeper])
     finally:
         await site.cleanup()
 

@@ -5,9 +5,12 @@ import zoneinfo
 from argparse import ArgumentParser, Namespace
 from typing import Final
 
+import msgspec
+
 from consumer.settings import ConsumerSettings
 from heliograph import lists, options, output
-from heliograph.access import Store, canned, open_store
+from heliograph.access import Answer, Store, canned, open_store
+from heliograph.campaigns import rates
 from heliograph.errors import UsageError
 from heliograph.settings import STORE, read
 
@@ -45,18 +48,20 @@ def run(args: Namespace) -> int:
         raise UsageError(f"--limit {args.limit} is less than 1")
     stem = f"timeline_{args.by or 'hour'}" if name == "timeline" else name
     name = "never" if args.never else stem
-    question = "campaign" if name == "campaigns" and args.campaign else name
     check_zone(args.tz)
     limit = args.limit or (_TABLE_ROWS if args.format == "table" else 1 << 40)
     params = {"campaign": args.campaign, "tz": args.tz, "limit": limit}
     with open_store(read(ConsumerSettings, args)) as store:
-        answer = store.query(canned(question), params, output.FORMAT)
+        if name == "campaigns":
+            answer, unrecorded = _campaigns(store, args.campaign, limit)
+        else:
+            answer, unrecorded = store.query(canned(name), params, output.FORMAT), ""
         count = output.write(answer, args.format, sys.stdout, percent=True)
         sys.stdout.flush()
         if count == limit and args.limit is None:
             lists.say(f"the first {limit} rows; --limit N shows more")
-        if name == "campaigns":
-            _unrecorded(store, args.campaign)
+        if unrecorded:
+            lists.say(unrecorded)
     return 0
 
 
@@ -68,12 +73,14 @@ def check_zone(name: str) -> None:
         raise UsageError(f"--tz {name!r} is no time zone, such as Europe/Berlin") from None
 
 
-def _unrecorded(store: Store, campaign: str) -> None:
-    params = {"campaign": campaign, "limit": 1 << 40}
-    found = list(output.objects(store.query(canned("unrecorded"), params, output.FORMAT)))
-    if people := sum(row["recipients"] for row in found):
-        lists.say(f"not counted: {people} recipients without a recorded send, with "
-                  f"{sum(row['hits'] for row in found)} hits (`report unrecorded`)")  # fmt: skip
+def _campaigns(store: Store, campaign: str, limit: int) -> tuple[Answer, str]:
+    """The rates as they are shown, and a word about those who are in none of them."""
+    columns, found = rates(store, campaign, limit)
+    people, hits = (sum(int(bytes(row[at]).strip(b'"')) for row in found) for at in (-2, -1))
+    shown = [columns[:-2], *(row[:-2] for row in found)]
+    lines = [msgspec.json.encode(row) + b"\n" for row in shown]
+    told = f"not counted: {people} recipients without a recorded send, with {hits} hits"
+    return Answer(output.FORMAT, iter(lines)), f"{told} (`report unrecorded`)" if people else ""
 
 
 def _words(name: str) -> str:

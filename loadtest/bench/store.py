@@ -1,31 +1,43 @@
 """The store: what reports cost on 10 and 100 million events, side by side, and an event at rest.
 
-The events are made by `loadtest.generate`. Each query is the text that the command line sends, on
-a connection of its own process to a warm store; the first run, on cold caches of the engine (the
-page cache is warm), is told apart. Times are medians with their range.
+The events are made by `loadtest.generate`, and large campaigns counted ahead as a consumer does it.
+Each question is what the command line asks, on a connection of its own process to a warm store;
+the first run, on cold caches of the engine (the page cache is warm), is told apart. Then all again
+while a writer in the same process (as in `heliograph up`) inserts the events of the last day once
+more, a day later, a batch a second. Times are medians with their range.
 """
 
 import json
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from itertools import chain
+from os import urandom
 from pathlib import Path
 from statistics import median
 from typing import Any, Final
 
 import chdb
 
+from consumer import tallies
+from consumer.batch import Batch, Block
 from consumer.store import open_embedded, rows
+from consumer.writer import Writer
+from heliograph.access import Answer, canned
+from heliograph.campaigns import rates
 from loadtest.bench.figures import Figure, middle
 from loadtest.generate import Generator, Plan
 from schemas.files import write_whole
 
 SECTION: Final = "Store"
 _RUNS: Final = 9
+#: Events a second that are inserted while questions are asked.
+_RATE: Final = 5000
 _TYPICAL: Final = """
 SELECT campaign FROM events GROUP BY campaign
-ORDER BY abs(toInt64(count()) - {size:Int64}), campaign LIMIT 1
+ORDER BY abs(toInt64(count()) - %s), campaign LIMIT 1
 """
 _LARGEST: Final = "SELECT campaign FROM events GROUP BY campaign ORDER BY count() DESC LIMIT 1"
 _DAY: Final = """
@@ -37,11 +49,20 @@ _AT_REST: Final = """
 SELECT sum(bytes_on_disk) / sum(rows) FROM system.parts
 WHERE active AND database = 'heliograph' AND table = 'events'
 """
+_LAST_DAY: Final = """
+SELECT '{journal}' AS journal, row_number() OVER (ORDER BY ts, journal, seq) AS seq,
+    toUnixTimestamp64Milli(ts) + 86400000 * {days} AS ts, kind, campaign, send, recipient,
+    message_id, toUnixTimestamp(sent_at) AS sent_at, link, method, address, user_agent,
+    accept_language, referer, prefetch, key_id
+FROM events AS e
+WHERE e.ts >= (SELECT max(ts) FROM events) - toIntervalDay(1)
+ORDER BY seq
+"""
 #: What is asked, in the order of the table: its goal in milliseconds at 100 million events.
 _QUESTIONS: Final = (
-    ("one campaign's rate", "campaign", "typical", 50),
+    ("one campaign's rate", "campaigns", "typical", 50),
     ("one campaign's hourly line", "timeline_hour", "typical", 50),
-    ("the largest campaign's rate", "campaign", "largest", 50),
+    ("the largest campaign's rate", "campaigns", "largest", 50),
     ("the largest campaign's hourly line", "timeline_hour", "largest", 50),
     ("first 20 campaigns by opens, exact uniques", "campaigns", "", 250),
     ("24 h over all campaigns", "", "", 100),
@@ -55,23 +76,33 @@ def figures(home: Path, quick: bool) -> Iterator[Figure]:
     found = {count: _child(home / str(count), count, campaigns) for count in (small, large)}
     for count, told in found.items():
         yield Figure(f"made inside ClickHouse: {count:,} events", f"{told['rate']:,.0f} events/s")
+        yield Figure(f"large campaigns counted ahead, one thread: {count:,} events", told["ahead"])
         rest = told["at rest"]
         yield Figure(f"at rest, {count:,} events", f"{rest:.1f} bytes/event", goal="<= 25",
                      met=rest <= 25)  # fmt: skip
     for what, _, _, goal in _QUESTIONS:
         for count in (small, large):
             times = found[count][what]
-            value, spread = middle(times[1:], "ms")
-            beside = f"{median(times[1:]) / median(found[small][what][1:]):.2f}x {small:,}"
-            bar = count == 100_000_000
-            yield Figure(
-                f"{what}, {count:,} events",
-                value,
-                f"{spread}; first {times[0]:.0f}",
-                beside if count == large else "",
-                f"<= {goal} ms" if bar else "",
-                median(times[1:]) <= goal if bar else None,
+            yield _figure(f"{what}, {count:,} events", times, goal, found[small][what], count)
+    for what, _, _, goal in _QUESTIONS:
+        for count in (small, large):
+            kept, times, idle = (found[count][key] for key in ("kept", f"{what} +", what))
+            yield _figure(
+                f"{what}, {count:,} events, {kept:,.0f} inserted /s", times, goal, idle, 0
             )
+
+
+def _figure(what: str, times: list[float], goal: int, beside: list[float], events: int) -> Figure:
+    ratio = f"{median(times[1:]) / median(beside[1:]):.2f}x "
+    value, spread = middle(times[1:], "ms")
+    return Figure(
+        what,
+        value,
+        f"{spread}; first {times[0]:.0f}",
+        ratio + ("10 times fewer events" if events else "idle"),
+        f"<= {goal} ms" if events == 100_000_000 else "",
+        median(times[1:]) <= goal if events == 100_000_000 else None,
+    )
 
 
 def _child(home: Path, events: int, campaigns: int) -> dict[str, Any]:
@@ -89,29 +120,96 @@ def _make(home: Path, events: int, campaigns: int) -> dict[str, Any]:
     rate = events / (time.perf_counter() - began)
     while rows(client, "SELECT count() FROM system.merges")[0][0]:
         time.sleep(0.2)
-    told = {"rate": rate, "at rest": rows(client, _AT_REST)[0][0]}
+    began = time.perf_counter()
+    until = tallies.settled(client, "heliograph", time.time())
+    large = tallies.stale(client, "heliograph", until)
+    for together in large:
+        tallies.count(client, "heliograph", together, until)
+    ahead = f"{time.perf_counter() - began:.1f} s for {sum(map(len, large)):,} campaigns"
+    told = {"rate": rate, "at rest": rows(client, _AT_REST)[0][0], "ahead": ahead}
     client.close()
     return told
 
 
-def _ask(home: Path, events: int) -> dict[str, list[float]]:
-    connection = chdb.connect(str(home / "store"))
-    connection.query("USE heliograph")
+class _Store:
+    """The engine as the command line's store."""
+
+    def __init__(self, home: Path) -> None:
+        self.connection = chdb.connect(str(home / "store"))
+        self.connection.query("USE heliograph")
+
+    def query(self, sql: str, params: Mapping[str, object], format: str) -> Answer:
+        values = {name: str(value) for name, value in params.items()}
+        return Answer(format, iter([self.connection.query(sql, format, params=values).bytes()]))
+
+    def one(self, sql: str) -> str:
+        return str(self.connection.query(sql, "TSVRaw")).strip()
+
+
+class _Inserts(threading.Thread):
+    """Inserts until it is stopped."""
+
+    def __init__(self, home: Path) -> None:
+        super().__init__()
+        self._client = open_embedded(home / "store")
+        self._writer = Writer(
+            self._client, "heliograph", ("bench", 0), random=urandom, clock=time.time
+        )
+        self._store = _Store(home)
+        self._batches = self._made()
+        self._first = next(self._batches)  # the drawing of a day is not timed
+        self.stop = threading.Event()
+        self.kept = 0.0
+
+    def _made(self) -> Iterator[Batch]:
+        for days in range(1, 1000):
+            journal = urandom(14).hex()
+            sql = _LAST_DAY.format(journal=journal, days=days)
+            lines = b"".join(self._store.query(sql, {}, "JSONEachRow").chunks).splitlines(True)
+            for at in range(0, len(lines), _RATE):
+                part = lines[at : at + _RATE]
+                batch = Batch(_RATE, 64 << 20, 1.0)
+                data = b"".join(part)
+                batch.add(Block("bench", 0, at, journal, at + 1, len(part), data), 0.0)
+                yield batch
+
+    def run(self) -> None:
+        began, written = time.perf_counter(), 0
+        for batch in chain([self._first], self._batches):
+            written += self._writer.write(batch).events
+            if self.stop.wait(max(0.0, began + written / _RATE - time.perf_counter())):
+                break
+        self.kept = written / (time.perf_counter() - began)
+        self._client.close()
+        self._store.connection.close()
+
+
+def _ask(home: Path, events: int) -> dict[str, Any]:
+    store = _Store(home)
     # The same size in stores of both sizes, or the comparison is one of campaigns.
-    size = 10_000 if events >= 10_000_000 else events // 100
-    typical = connection.query(_TYPICAL, "TSVRaw", params={"size": str(size)})
-    named = {"": "", "typical": str(typical).strip()}
-    named["largest"] = str(connection.query(_LARGEST, "TSVRaw")).strip()
-    folder = Path(__file__).parents[2] / "schemas" / "queries"
-    told = {}
-    for what, name, whose, _ in _QUESTIONS:
-        text = (folder / f"{name}.sql").read_text("utf-8") if name else _DAY
-        limit = "20" if what.startswith("first") else "1000"
-        params = {"campaign": named[whose], "limit": limit, "tz": "UTC"} if name else {}
-        told[what] = [_time(lambda: connection.query(text, "JSON", params=params))  # noqa: B023
-                      for _ in range(_RUNS + 1)]  # fmt: skip
-    connection.close()
+    size = str(10_000 if events >= 10_000_000 else events // 100)
+    named = {"": "", "largest": store.one(_LARGEST), "typical": store.one(_TYPICAL % size)}
+    told: dict[str, Any] = {}
+    for sign in ("", " +"):
+        inserts = _Inserts(home) if sign else None
+        if inserts:
+            inserts.start()
+        for what, name, whose, _ in _QUESTIONS:
+            work = _question(store, name, named[whose])
+            told[what + sign] = [_time(work) for _ in range(_RUNS + 1)]
+        if inserts:
+            inserts.stop.set()
+            inserts.join()
+            told["kept"] = inserts.kept
+    store.connection.close()
     return told
+
+
+def _question(store: _Store, name: str, campaign: str) -> Callable[[], object]:
+    if name == "campaigns":
+        return lambda: rates(store, campaign, 20)
+    params = {"campaign": campaign, "limit": 1000, "tz": "UTC"} if name else {}
+    return lambda: store.query(canned(name) if name else _DAY, params, "JSON")
 
 
 def _time(work: Callable[[], object]) -> float:

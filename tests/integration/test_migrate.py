@@ -98,8 +98,8 @@ def test_the_words_by_hand(client: Client) -> None:
     ]
     writer(client).write(batch(block(events)))
     assert view(client, "campaigns") == [
-        ("spring", 4, 3, 4, 1, 2 / 3, 2, 2, 2 / 3),
-        ("unsent", 0, 0, 1, 0, None, 0, 0, None),
+        ("spring", 4, 3, 4, 1, 2 / 3, 2, 2, 2 / 3, 1, 1),
+        ("unsent", 0, 0, 1, 0, None, 0, 0, None, 1, 1),
     ]
     assert view(client, "unrecorded") == [("spring", 1, 1, 1, 0), ("unsent", 1, 1, 1, 0)]
     assert view(client, "opened", "campaign, recipient, opens, clicks") == [("spring", "a", 2, 1)]

@@ -1,0 +1,120 @@
+"""Large campaigns are counted ahead, in a consumer's spare time (see 0005_tallies.sql).
+
+Nothing depends on it but the time that a report takes. A tally is one row, written by one insert,
+and says itself of which events it was made; so a consumer may be killed in the middle, several may
+do the same at once, and events may come late: what is not so (any more) is not used.
+"""
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import Callable
+from typing import Final, TypeVar
+
+from clickhouse_connect.driver.client import Client
+
+from consumer.errors import StoreTrouble
+from consumer.store import execute, rows
+
+_T = TypeVar("_T")
+_log: Final = logging.getLogger(__name__)
+#: Seconds between two looks; what part of the time is spent at most, so that inserts go first.
+_EVERY: Final = 60.0
+_SHARE: Final = 0.2
+#: Events of the last seconds before the store's newest are left out: some are still on their way.
+_SETTLED: Final = 60
+#: A campaign of fewer events is counted as fast without.
+_LARGE: Final = 10_000
+#: Events of campaigns that are counted by one statement.
+_TOGETHER: Final = 500_000
+#: Campaigns whose tally does not hold, is a day old, or lacks a twentieth of what there is.
+_STALE: Final = """
+SELECT campaign, sum(total)
+FROM
+(
+    SELECT campaign, 0 AS total, 0 AS since, events, marks, until FROM {database}.tallies FINAL
+    UNION ALL
+    SELECT campaign, count(), 0, toUInt64(-count()), toUInt64(-sum(mark)), toDateTime(0, 'UTC')
+    FROM {database}.events GROUP BY campaign
+    UNION ALL
+    SELECT e.campaign, 0, count() AS n, n, sum(mark), toDateTime(0, 'UTC')
+    FROM {database}.events AS e
+    INNER JOIN {database}.tallies AS t FINAL ON t.campaign = e.campaign
+    WHERE ts >= until AND ts >= (SELECT min(until) FROM {database}.tallies)
+    GROUP BY e.campaign
+) AS c
+GROUP BY campaign
+HAVING sum(total) >= {large} AND (sum(c.events) != 0 OR sum(c.marks) != 0
+    OR (sum(c.since) * 20 > sum(total) AND max(c.until) < {until})
+    OR max(c.until) < {until} - 86400)
+ORDER BY sum(total) DESC
+"""
+#: Names are given in hex, for the embedded engine takes what follows a blank line for statements.
+_COUNT: Final = """
+INSERT INTO {database}.tallies
+SELECT campaign, toDateTime({until}, 'UTC'), * EXCEPT campaign
+FROM {database}.tallies_until(until = toDateTime({until}, 'UTC'))
+WHERE campaign IN ({names})
+"""
+#: One thread, and a campaign that does not fit the memory is counted on the disk.
+_GENTLY: Final = {
+    "async_insert": 0,
+    "max_threads": 1,
+    "max_bytes_before_external_group_by": 256 << 20,
+    "max_bytes_ratio_before_external_group_by": 0,
+}
+
+
+def settled(client: Client, database: str, now: float) -> int:
+    """The time (Unix seconds) before which hardly an event is to come, by what the store has."""
+    newest = rows(client, f"SELECT toUnixTimestamp(max(ts)) FROM {database}.events")[0][0]
+    return max(0, min(int(newest), int(now)) - _SETTLED)
+
+
+def stale(client: Client, database: str, until: int, large: int = 0) -> list[list[str]]:
+    """The campaigns that want a tally as of `until`, the largest first, in what to `count` at once.
+
+    `large` is how many events make a campaign large.
+    """
+    asked = _STALE.format(database=database, until=until, large=large or _LARGE)
+    found: list[list[str]] = []
+    room = 0
+    for name, total in rows(client, asked):
+        room -= total
+        if room < 0:
+            found.append([])
+            room = _TOGETHER - total
+        found[-1].append(name)
+    return found
+
+
+def count(client: Client, database: str, campaigns: list[str], until: int) -> None:
+    """Tally some campaigns."""
+    names = ", ".join(f"unhex('{name.encode().hex()}')" for name in campaigns)
+    execute(client, _COUNT.format(database=database, until=until, names=names), **_GENTLY)
+
+
+async def keep(open_client: Callable[[], Client], database: str) -> None:
+    """Keep the tallies fresh until cancelled."""
+    while True:
+        await asyncio.sleep(_EVERY)
+        try:
+            with contextlib.closing(await _finish(open_client)) as client:
+                until = await _finish(settled, client, database, time.time())
+                for campaigns in await _finish(stale, client, database, until):
+                    began = time.monotonic()
+                    await _finish(count, client, database, campaigns, until)
+                    await asyncio.sleep((time.monotonic() - began) * (1 / _SHARE - 1))
+        except StoreTrouble as trouble:
+            _log.warning("campaigns were not counted ahead: %s", trouble)
+
+
+async def _finish(work: Callable[..., _T], *given: object) -> _T:
+    """Do it in a thread, and not be cancelled before it is done: it uses a client."""
+    task = asyncio.ensure_future(asyncio.to_thread(work, *given))
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait([task])
+        raise

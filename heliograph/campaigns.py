@@ -1,0 +1,60 @@
+"""The rates of campaigns: from their tallies where these hold, from all rows where not."""
+
+from collections.abc import Iterator, Mapping
+from typing import Final, Protocol
+
+import msgspec
+
+from heliograph import output
+from heliograph.access import Answer, canned
+
+#: Campaigns that one statement asks for, and the bytes of their names: they stand in a URL.
+_TOGETHER: Final = 100
+_BYTES: Final = 1500
+
+
+class Asked(Protocol):
+    """What answers questions: see `access.open_store`."""
+
+    def query(self, sql: str, params: Mapping[str, object], format: str, /) -> Answer:
+        """The answer to one SELECT."""
+
+
+def rates(store: Asked, campaign: str, limit: int) -> tuple[list[str], list[output.Row]]:
+    """The columns of the view `campaigns`, and its rows: of one campaign, or the first by opens.
+
+    Each statement sees the store at one moment; the first `_TOGETHER` campaigns need two at most.
+    """
+    names = [campaign] if campaign else _names(store, canned("ranking"), {"limit": limit})
+    tallied = set(_names(store, "SELECT DISTINCT campaign FROM tallies", {}))
+    columns: list[str] = []
+    found: dict[str, output.Row] = {}
+    for part in _parts(names):
+        for question in ("tallied", "campaigns"):
+            left = [name for name in part if name not in found]
+            asked = [name for name in left if name in tallied or question == "campaigns"]
+            if asked or not (columns or question == "tallied"):
+                # What is left to escape in a parameter is escaped where it is sent.
+                texts = ("'" + name.replace("'", "''") + "'" for name in asked)
+                params = {"campaigns": f"[{','.join(texts)}]"}
+                answer = store.query(canned(question), params, output.FORMAT)
+                columns, rows = output.rows(answer)
+                found |= {str(msgspec.json.decode(row[0])): row for row in rows}
+    return columns, [found[name] for name in names if name in found]
+
+
+def _names(store: Asked, sql: str, params: Mapping[str, object]) -> list[str]:
+    return [row["campaign"] for row in output.objects(store.query(sql, params, output.FORMAT))]
+
+
+def _parts(names: list[str]) -> Iterator[list[str]]:
+    """The names in parts that fit one statement; one empty part if there are none."""
+    part: list[str] = []
+    size = 0
+    for name in names:
+        size += len(name.encode())
+        if len(part) == _TOGETHER or (part and size > _BYTES):
+            yield part
+            part, size = [], len(name.encode())
+        part.append(name)
+    yield part

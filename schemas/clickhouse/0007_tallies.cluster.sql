@@ -1,0 +1,3 @@
+-- The tallies of a cluster, spread by campaign.
+CREATE TABLE IF NOT EXISTS {database}.tallies{on_cluster} AS {database}.tallies_local
+ENGINE = Distributed({cluster_name}, {database}, tallies_local, cityHash64(campaign));
