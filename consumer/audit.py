@@ -49,7 +49,8 @@ FROM
     (
         SELECT DISTINCT seq FROM
         (
-            SELECT seq FROM {database}.events WHERE journal = '{journal}'
+            SELECT arrayJoin(bitmapToArray(groupBitmapState(seq))) AS seq FROM {database}.events
+            WHERE journal = '{journal}' GROUP BY journal, intDiv(seq, 65536)
             UNION ALL
             SELECT seq FROM {database}.dead_letter WHERE seq > 0 AND journal = '{journal}'
             UNION ALL

@@ -64,8 +64,9 @@ class KafkaSource(ConsumerRebalanceListener):  # type: ignore[misc]
             # The store knows what it has, so starting too early is safe, too late is not.
             auto_offset_reset="earliest",
             enable_auto_commit=False,
+            # A partition a fetch, in a random order: more at once only takes more memory.
             max_partition_fetch_bytes=8 << 20,
-            fetch_max_bytes=32 << 20,
+            fetch_max_bytes=8 << 20,
             metadata_max_age_ms=10_000,
             session_timeout_ms=SESSION_MS,
             heartbeat_interval_ms=SESSION_MS // 3,

@@ -1,11 +1,12 @@
 """The consumer's loop: gather blocks into batches, write each batch, then commit it.
 
-Three batches are on their way: while one is gathered, the one before is loaded into a stage, and
-the one before that is inserted, verified and committed. Only the last step counts anything, and it
-is done by one batch at a time, in the order in which they were gathered. Loading early is a bet:
-it happens in the second stage of a partition that is ours already, and whatever becomes of it (a
-failure, a stage that a fence has dropped meanwhile), the batch is loaded again when its turn to be
-inserted has come. So a batch that is inserted has been loaded into a stage of the last take-over.
+Four batches are on their way: while one is gathered, one waits, the one before is loaded into a
+stage, and the one before that is inserted, verified and committed. Only the last step counts
+anything, and it is done by one batch at a time, in the order in which they were gathered. Loading
+early is a bet: it happens in the stage of a partition that is ours already and that no other batch
+is in, and whatever becomes of it (a failure, a stage that a fence has dropped meanwhile), the batch
+is loaded again when its turn to be inserted has come. So a batch that is inserted has been loaded
+into a stage of the last take-over.
 
 A partition is taken over (see `stage`) before its first batch and after every trouble. Whatever
 goes wrong, a batch is committed only after it was written, and a batch that is not committed is
@@ -31,8 +32,8 @@ from consumer.writer import Outcome, Staged, Writer
 _log: Final = logging.getLogger(__name__)
 _POLL: Final = 0.1
 _LONGEST_PAUSE: Final = 5.0
-#: Batches that are loaded or inserted at a time: one each.
-_UNDER_WAY: Final = 2
+#: Batches that wait, are loaded or inserted at a time: one each. One that waits lets us poll on.
+_UNDER_WAY: Final = 3
 
 
 #: Opens both writers of a partition, whose batches alternate between them.
@@ -41,11 +42,12 @@ OpenWriters = Callable[[Partition], Sequence[Writer]]
 
 @dataclass(slots=True)
 class Lane:
-    """A partition of ours: its open batch, and its two writers once it has been taken over."""
+    """A partition of ours: its open batch; once taken over its writers, and whose turn each is."""
 
     batch: Batch
     begun: int = 0
     writers: Sequence[Writer] = ()
+    turns: Sequence[asyncio.Lock] = field(default_factory=lambda: (asyncio.Lock(), asyncio.Lock()))
     writing: set[asyncio.Task[None]] = field(default_factory=set)
     released: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -150,7 +152,7 @@ class Loop:
             await self._begin(*lanes.pop())
 
     async def _begin(self, partition: Partition, lane: Lane) -> None:
-        """Let a batch go its way, as soon as fewer than two others are on theirs."""
+        """Let a batch go its way, as soon as fewer than three others are on theirs."""
         await self._settle(_UNDER_WAY - 1)
         if lane.released.is_set() or not lane.batch.blocks:
             return
@@ -168,22 +170,30 @@ class Loop:
             self._under_way.pop(0).result()
 
     async def _write(self, partition: Partition, lane: Lane, batch: Batch, which: int) -> None:
-        early = await self._load_early(lane, batch, which)
-        async with self._inserting:
-            if lane.released.is_set():
-                return
+        async with lane.turns[which]:
             try:
-                outcome = await self._until_written(partition, lane, batch, which, early)
-                await self._source.commit(partition, batch.blocks)
+                early = await self._load_early(partition, lane, batch, which)
+                async with self._inserting:
+                    if lane.released.is_set():
+                        return
+                    outcome = await self._until_written(partition, lane, batch, which, early)
+                    await self._source.commit(partition, batch.blocks)
             except Released:
                 return
             except Fenced:
                 for each in self._lanes.values():
                     each.released.set()  # before the next one's turn
                 raise
-            self._metrics.wrote(outcome, len(batch.blocks))
+        self._metrics.wrote(outcome, len(batch.blocks))
 
-    async def _load_early(self, lane: Lane, batch: Batch, which: int) -> Early | None:
+    async def _load_early(
+        self, partition: Partition, lane: Lane, batch: Batch, which: int
+    ) -> Early | None:
+        if not lane.writers:
+            async with self._inserting:
+                with contextlib.suppress(StoreTrouble):  # its turn will tell
+                    if not lane.writers and not lane.released.is_set():
+                        lane.writers = await self._take_over(partition)
         if not lane.writers or lane.released.is_set():
             return None
         writer = lane.writers[which]

@@ -25,10 +25,10 @@ class ConsumerSettings(KafkaSettings, frozen=True, kw_only=True):
     ] = 60.0
     batch_rows: Annotated[
         int, Meta(description="events after which a batch closes", ge=1, le=1_000_000)
-    ] = 200_000
+    ] = 400_000
     batch_bytes: Annotated[
         int, Meta(description="bytes after which a batch closes", ge=1 << 20, le=1 << 28)
-    ] = 64 << 20
+    ] = 128 << 20
     batch_seconds: Annotated[
         float, Meta(description="age at which a batch closes, in seconds", gt=0, le=60)
     ] = 1.0

@@ -15,7 +15,7 @@ inserts of a partition still come one after another, in order (see `loop`).
 
 import hashlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Final
 
 from clickhouse_connect.driver.client import Client
@@ -115,7 +115,7 @@ class Stage:
             time.sleep(0.05)
         return len(others)
 
-    def load(self, data: bytes) -> None:
+    def load(self, data: bytes | Iterator[bytes]) -> None:
         """Parse NDJSON lines into the table, all or none; raises Poison if any is no event."""
         with reactions(parsing=True):
             self.loader.raw_insert(

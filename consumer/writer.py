@@ -4,6 +4,7 @@
    This touches nothing that counts, so the next batch may be loaded while this one is inserted.
 2. Insert what is absent: from the stage, what the store does not have by (journal, seq). Whatever
    was inserted before, by us or by another, for this batch or a differently cut one, stays as is.
+   Nearly always all is absent: that is asked as a whole first, and event by event only where not.
 3. Verify: everything staged is in the store now (or is older than the retention). Only then is
    the ledger written and may the source commit.
 
@@ -34,21 +35,53 @@ SELECT
     accept_language, referer, prefetch, key_id
 FROM {stage}
 WHERE {young} AND {here} AND {absent}
+"""
+#: So many seqs have one bitmap in the projection `seen`.
+_CELL: Final = 65_536
+#: What is staged beside what the store has, a bitmap of seqs each. What is read of other cells does
+#: no harm; one condition of pairs would be exact, and slow to plan.
+_CELLS: Final = f"""
+FROM
+(
+    SELECT
+        journal, intDiv(toUInt64(seq), {_CELL}) AS cell, count() AS events,
+        groupBitmapState(toUInt64(seq)) AS seqs
+    FROM {{stage}}
+    WHERE {{young}} AND {{here}}
+    GROUP BY journal, cell
+) AS new
+LEFT JOIN
+(
+    SELECT journal, intDiv(seq, {_CELL}) AS cell, groupBitmapState(seq) AS seqs
+    FROM {{all_events}}
+    WHERE journal IN ({{journals}}) AND intDiv(seq, {_CELL}) IN ({{cells}})
+    GROUP BY journal, cell
+) AS old USING (journal, cell)
+"""
+#: The rule: nothing of it is there, and it holds nothing twice. Asked when the insert begins, so
+#: that an insert that comes again is none.
+_FRESH: Final = f"""
+(
+    SELECT sum(bitmapAndCardinality(new.seqs, old.seqs)) = 0
+        AND sum(bitmapCardinality(new.seqs)) = sum(events)
+    {_CELLS}
+)
+"""
+_ABSENT: Final = f"""
+(journal, toUInt64(seq)) IN
+(
+    SELECT journal, arrayJoin(bitmapToArray(bitmapAndnot(new.seqs, old.seqs)))
+    {_CELLS}
+)
 LIMIT 1 BY journal, seq
 """
-#: An identity as one number: the journal's in the batch (below 2^13), then the seq (below 2^50). A
-#: set of numbers is built in half the time of one of pairs. Journals not asked for are 0.
-_KEY: Final = (
-    "bitShiftLeft(transform(journal, [{journals}], "
-    "arrayMap(n -> toUInt64(n), range(1, {count} + 1)), toUInt64(0)), 50) + toUInt64(seq)"
-)
-#: So many runs are asked for one by one; more are slow to plan, and are asked for in cells of seqs.
-_FEW: Final = 20
-_CELL: Final = 4096
-#: More cells than this, of runs with wide holes, would be too long for a statement.
-_CELLS: Final = 1500
-#: All that is staged, and what of it should be in the store and is not.
-_LOOK: Final = "SELECT count(), countIf({young} AND {here} AND {absent}) FROM {stage}"
+#: All that is staged; what of it should be in the store, and is.
+_LOOK: Final = f"""
+SELECT
+    (SELECT count() FROM {{stage}}), sum(bitmapCardinality(new.seqs)),
+    sum(bitmapAndCardinality(new.seqs, old.seqs))
+{_CELLS}
+"""
 #: Runs of seqs that one statement looks for, and how wide a run may be: a batch that holds old
 #: events shipped again beside new ones must not make the look go over all between them.
 _RUNS: Final = 600
@@ -142,7 +175,7 @@ class Writer:
         """Parse a batch into the stage; the store's tables are not touched."""
         try:
             _check_text(batch.blocks)
-            self.stage.load(b"".join(block.data for block in batch.blocks))
+            self.stage.load(block.data for block in batch.blocks)
         except Poison:
             pass
         else:
@@ -182,25 +215,33 @@ class Writer:
     def _insert(self, ranges: list[Range]) -> None:
         events = sum(found.events for found in ranges)
         for at in range(0, len(ranges), _RUNS):
-            runs = " OR ".join(found.sql for found in ranges[at : at + _RUNS])
-            absent = _absent(self._all_events, ranges[at : at + _RUNS])
-            self._insert_runs(absent, "1" if len(ranges) <= _RUNS else f"({runs})", events)
+            self._insert_runs(ranges[at : at + _RUNS], events, whole=len(ranges) <= _RUNS)
         self._write_ledger(ranges)
 
-    def _insert_runs(self, absent: str, here: str, events: int) -> None:
-        """Insert what is absent of some runs; `here` is their condition on the stage."""
+    def _insert_runs(self, ranges: list[Range], events: int, *, whole: bool) -> None:
+        """Insert what is absent of some runs, which are the `whole` stage of `events` or not."""
+        cells = {c for r in ranges for c in range(r.first_seq // _CELL, r.last_seq // _CELL + 1)}
         wanted = {
             "stage": self.stage.table,
+            "all_events": self._all_events,
             "young": self._young,
-            "here": here,
-            "absent": absent,
+            "here": "1" if whole else f"({' OR '.join(found.sql for found in ranges)})",
+            "journals": ", ".join(sorted({f"'{found.journal}'" for found in ranges})),
+            "cells": ", ".join(map(str, sorted(cells))),
         }
-        execute(self._client, _INSERT.format(events=self._events, one_block=_ONE_BLOCK, **wanted))
-        staged, missing = rows(self._client, _LOOK.format(**wanted))[0]
-        if missing:
-            raise StoreTrouble(f"{missing} events are not in the store after their insert")
-        if staged != events:
-            raise StoreTrouble("the staging table lost what was loaded")
+        missing = 0
+        for absent in (_FRESH, _ABSENT):
+            sql = _INSERT.format(
+                events=self._events, one_block=_ONE_BLOCK, absent=absent.format(**wanted), **wanted
+            )
+            execute(self._client, sql)
+            staged, different, there = rows(self._client, _LOOK.format(**wanted))[0]
+            if staged != events:
+                raise StoreTrouble("the staging table lost what was loaded")
+            missing = different - there
+            if not missing:
+                return
+        raise StoreTrouble(f"{missing} events are not in the store after their insert")
 
     def _younger(self) -> str:
         """Rows that the retention would delete at once are not inserted: they have expired."""
@@ -224,27 +265,6 @@ def writers(*given: Any, **how: Any) -> tuple[Writer, Writer]:
     """Both writers of a partition that is being taken over; arguments as for one."""
     first = Writer(*given, **how)
     return first, first.twin()
-
-
-def _absent(events: str, ranges: list[Range]) -> str:
-    """The condition of being in no row of these runs. What is read beside them does no harm."""
-    names = sorted({found.journal for found in ranges})
-    journals = ", ".join(f"'{name}'" for name in names)
-    key = _KEY.format(journals=journals, count=len(names))
-    where = " OR ".join(found.sql for found in ranges)
-    in_cells = sum(r.last_seq // _CELL - r.first_seq // _CELL + 1 for r in ranges)
-    if len(ranges) > _FEW and in_cells <= _CELLS:
-        first, last = min(r.first_seq for r in ranges), max(r.last_seq for r in ranges)
-        cells = ", ".join(
-            f"('{r.journal}', {cell})"
-            for r in ranges
-            for cell in range(r.first_seq // _CELL, r.last_seq // _CELL + 1)
-        )
-        where = (
-            f"journal IN ({journals}) AND seq BETWEEN {first} AND {last} "
-            f"AND (journal, intDiv(seq, {_CELL})) IN ({cells})"
-        )
-    return f"{key} NOT IN (SELECT {key} FROM {events} WHERE {where})"
 
 
 def _check_text(blocks: list[Block]) -> None:

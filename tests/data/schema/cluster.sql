@@ -419,6 +419,28 @@ SELECT
 FROM heliograph.tallies_until(until = '2106-01-01 00:00:00')
 WHERE recipients > 0 OR unrecorded > 0;
 
+-- 0006_seen.sql
+
+-- The look for what is there already: of each journal and 65,536 seqs those that a part has, as one
+-- bitmap. It lives in the part as the rows do, and takes a thousandth of a byte an event.
+ALTER TABLE heliograph.events_local ON CLUSTER 'main'
+ADD PROJECTION IF NOT EXISTS seen
+(
+    SELECT journal, intDiv(seq, 65536), groupBitmapState(seq)
+    GROUP BY journal, intDiv(seq, 65536)
+);
+
+-- For rows that are there already, in the background. Until it is done the look takes longer.
+ALTER TABLE heliograph.events_local ON CLUSTER 'main' MATERIALIZE PROJECTION seen;
+
+-- They took a tenth of an insert, and only the look read them.
+ALTER TABLE heliograph.events_local ON CLUSTER 'main' DROP INDEX IF EXISTS by_journal;
+
+ALTER TABLE heliograph.events_local ON CLUSTER 'main' DROP INDEX IF EXISTS by_seq;
+
+-- A column at a time is for rows that are long: with these it takes twice the time of a merge.
+ALTER TABLE heliograph.events_local ON CLUSTER 'main' MODIFY SETTING enable_vertical_merge_algorithm = 0;
+
 -- 0007_tallies.cluster.sql
 
 -- The tallies of a cluster, spread by campaign.
