@@ -211,6 +211,7 @@ async def overlapping(bench: Bench) -> tuple[list[str], list[int]]:
     async with asyncio.timeout(5):
         while not any(line.startswith("load 6") for line in bench.log):
             await asyncio.sleep(0.01)
+        await asyncio.sleep(0.1)  # for what should not be done
     meanwhile = list(bench.log)
     bench.may.set()
     async with asyncio.timeout(5):
