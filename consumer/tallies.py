@@ -25,7 +25,7 @@ _SHARE: Final = 0.2
 #: Events of the last seconds before the store's newest are left out: some are still on their way.
 _SETTLED: Final = 60
 #: A campaign of fewer events is counted as fast without.
-_LARGE: Final = 10_000
+_LARGE: Final = 30_000
 #: Events of campaigns that are counted by one statement.
 _TOGETHER: Final = 500_000
 #: Campaigns whose tally does not hold, is a day old, or lacks a twentieth of what there is.
@@ -104,10 +104,13 @@ async def keep(open_client: Callable[[], Client], database: str) -> None:
                 until = await _finish(settled, client, database, time.time())
                 for campaigns in await _finish(stale, client, database, until):
                     began = time.monotonic()
-                    await _finish(count, client, database, campaigns, until)
+                    try:
+                        await _finish(count, client, database, campaigns, until)
+                    except StoreTrouble as trouble:
+                        _log.warning("%d campaigns not counted ahead: %s", len(campaigns), trouble)
                     await asyncio.sleep((time.monotonic() - began) * (1 / _SHARE - 1))
         except StoreTrouble as trouble:
-            _log.warning("campaigns were not counted ahead: %s", trouble)
+            _log.warning("no campaigns counted ahead: %s", trouble)
 
 
 async def _finish(work: Callable[..., _T], *given: object) -> _T:

@@ -179,7 +179,7 @@ class _Inserts(threading.Thread):
             written += self._writer.write(batch).events
             if self.stop.wait(max(0.0, began + written / _RATE - time.perf_counter())):
                 break
-        self.kept = written / (time.perf_counter() - began)
+        self.kept = written / max(time.perf_counter() - began, written / _RATE)
         self._client.close()
         self._store.connection.close()
 

@@ -1,13 +1,12 @@
 -- As campaigns.sql, of those campaigns whose tally holds: the tally, and what has changed since.
 -- All is added up. What a recipient who stirred since the tally adds to it is what all its rows say
--- less what those from before say (sign is -1, as UInt64, in which sums wrap). The same sums of all
--- rows are the campaign's total, unless what the tally was made of is not what there is.
+-- less what those from before say (sign is -1, as UInt64, in which sums wrap); one who did not stir
+-- adds nothing. The same sums of all rows are the campaign's total, unless what the tally was made of is not what there is.
 WITH stirred AS
 (
-    SELECT e.campaign AS campaign, recipient
-    FROM events AS e
-    INNER JOIN tallies AS t FINAL ON t.campaign = e.campaign
-    WHERE e.campaign IN {campaigns:Array(String)} AND ts >= until
+    SELECT campaign, recipient
+    FROM events
+    WHERE campaign IN {campaigns:Array(String)}
         AND ts >= (SELECT min(until) FROM tallies WHERE campaign IN {campaigns:Array(String)})
 )
 SELECT
@@ -35,17 +34,17 @@ FROM
     UNION ALL
     SELECT
         campaign,
-        sum(sign * r.events),
-        sum(sign * r.marks),
-        sum(sign * r.sends),
-        sumIf(sign, r.sends > 0),
-        sum(sign * r.hits),
-        sumIf(sign, r.sends > 0 AND r.opens > 0),
-        sumIf(sign, r.sends > 0 AND (r.opens > 0 OR r.clicks > 0)),
-        sum(sign * r.clicks),
-        sumIf(sign, r.sends > 0 AND r.clicks > 0),
-        sumIf(sign, r.sends = 0 AND r.seen > 0),
-        sumIf(sign * r.hits, r.sends = 0)
+        sign * r.events,
+        sign * r.marks,
+        sign * r.sends,
+        sign * (r.sends > 0),
+        sign * r.hits,
+        sign * (r.sends > 0 AND r.opens > 0),
+        sign * (r.sends > 0 AND (r.opens > 0 OR r.clicks > 0)),
+        sign * r.clicks,
+        sign * (r.sends > 0 AND r.clicks > 0),
+        sign * (r.sends = 0 AND r.seen > 0),
+        sign * if(r.sends = 0, r.hits, 0)
     FROM
     (
         SELECT
@@ -64,16 +63,15 @@ FROM
                 countIf(kind = 'open' AND method = 'GET') AS opens,
                 countIf(kind = 'click' AND method = 'GET') AS clicks
             FROM events AS e
-            INNER JOIN tallies AS t FINAL ON t.campaign = e.campaign
+            GLOBAL INNER JOIN tallies AS t FINAL ON t.campaign = e.campaign
             CROSS JOIN numbers(2) AS twice
-            WHERE e.campaign IN (SELECT campaign FROM stirred)
-                AND recipient IN (SELECT recipient FROM stirred)
+            WHERE e.campaign GLOBAL IN (SELECT campaign FROM stirred)
+                AND recipient GLOBAL IN (SELECT recipient FROM stirred)
                 AND (number = 0 OR ts < until)
             GROUP BY campaign, send, recipient, number
         ) AS s
         GROUP BY campaign, recipient, sign
     ) AS r
-    GROUP BY campaign
 ) AS c
 GROUP BY campaign
 HAVING sum(c.events) = 0 AND sum(c.marks) = 0 AND (recipients > 0 OR unrecorded > 0)
