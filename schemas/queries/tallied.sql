@@ -1,7 +1,8 @@
 -- As campaigns.sql, of those campaigns whose tally holds: the tally, and what has changed since.
 -- All is added up. What a recipient who stirred since the tally adds to it is what all its rows say
 -- less what those from before say (sign is -1, as UInt64, in which sums wrap); one who did not stir
--- adds nothing. The same sums of all rows are the campaign's total, unless what the tally was made of is not what there is.
+-- adds nothing. The number and the marks of all rows have to be what the sums say, or
+-- what the tally was made of is not what there is.
 WITH stirred AS
 (
     SELECT campaign, recipient
