@@ -75,18 +75,24 @@ class Plain:
                 break
         else:
             return None
-        line, _, block = data.partition(_END)
+        end = data.find(_END)
+        if end < 0:
+            return None
+        block = data[end + len(_END) :]
         block, forwarded = _cut(block, self._forwarded)
-        block, referer = _cut(block, self._referer)
-        values = forwarded + referer
-        for cut in self._cuts:
-            block, value = _cut(block, cut)
-            values += value
-        known = self._known.get(block)
+        referer, values = b"", forwarded
+        known = self._known.get(block)  # none that is known has a line of those that follow
+        if known is None:
+            block, referer = _cut(block, self._referer)
+            values += referer
+            for cut in self._cuts:
+                block, value = _cut(block, cut)
+                values += value
+            known = self._known.get(block)
         if known is None or len(data) > MAX_REQUEST or values.translate(None, _IN_VALUE):
             return self._study(data, len(start))
         return (
-            line[len(start) :].decode("latin-1"),
+            data[len(start) : end].decode("latin-1"),
             forwarded.decode("latin-1"),
             _text(referer) if referer else "",
             known[0],
@@ -156,11 +162,12 @@ def _cut(block: bytes, start: bytes) -> tuple[bytes, bytes]:
     """A block without the line that begins with `start` (and with the line end before it), and
     that line's value; as it is, and b"", where there is none.
     """
-    before, found, behind = block.partition(start)
-    if not found:
+    at = block.find(start)
+    if at < 0:
         return block, b""
-    end = behind.find(b"\r\n")
+    behind = at + len(start)
+    end = block.find(b"\r\n", behind)
     # A line behind the block's end would leave the same bytes as one in it.
-    if not 0 <= end <= len(behind) - 4:
+    if not 0 <= end <= len(block) - 4:
         return block, b""
-    return before + behind[end:], behind[:end]
+    return block[:at] + block[end:], block[behind:end]

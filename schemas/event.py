@@ -6,6 +6,7 @@ keeps, what a Kafka record holds (one after another), and what ClickHouse parses
 """
 
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Final, Literal
 
 import orjson
@@ -82,23 +83,32 @@ def hit(
     """The body of an open or a click, with `parts` that it shares with others: see `send_part` and
     `client_part`. Recipient and link come from a token, which bounds them, and the address is one.
     """
-    return _HIT % (
-        ts,
-        kind.encode(),
-        sent_at,
-        orjson.dumps(recipient),
-        address.encode(),
-        orjson.dumps(clean(referer, 512)) if referer else b'""',
-        key_id.encode(),
-        orjson.dumps(link) if link else b'""',
-        *parts,
+    return b"".join(
+        (
+            _hit_start(ts, kind),
+            str(sent_at).encode(),
+            b',"recipient":',
+            orjson.dumps(recipient),
+            b',"message_id":"","address":"',
+            address.encode(),
+            b'","referer":',
+            orjson.dumps(clean(referer, 512)) if referer else b'""',
+            b',"key_id":"',
+            key_id.encode(),
+            b'","link":',
+            orjson.dumps(link) if link else b'""',
+            b",",
+            parts[0],
+            b",",
+            parts[1],
+            b"}\n",
+        )
     )
 
 
-_HIT: Final = (
-    b'"ts":%d,"kind":"%b","sent_at":%d,"recipient":%b,"message_id":"","address":"%b",'
-    b'"referer":%b,"key_id":"%b","link":%b,%b,%b}\n'
-)
+@lru_cache(maxsize=16)
+def _hit_start(ts: int, kind: Kind) -> bytes:
+    return b'"ts":%d,"kind":"%b","sent_at":' % (ts, kind.encode())
 
 
 def event(

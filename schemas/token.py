@@ -15,6 +15,7 @@ a pixel's token is no link's.
 
 import binascii
 import re
+from collections.abc import Mapping
 from enum import IntEnum
 from functools import lru_cache
 from typing import Final, Literal, NamedTuple
@@ -146,7 +147,8 @@ def unpack(purpose: Purpose, payload: bytes) -> Sealed:
     if link_at > len(payload) or (purpose == "open" and link_at < len(payload)):
         raise TokenError("content")
     sent_at = int.from_bytes(payload[1:5], "big")
-    return Sealed(campaign, send, recipient, sent_at, mode, link)
+    # What Sealed(...) does, without a call of Python's for each hit.
+    return tuple.__new__(Sealed, (campaign, send, recipient, sent_at, mode, link))
 
 
 def encode64(raw: bytes) -> str:
@@ -181,10 +183,18 @@ def well_formed(text: str) -> bool:
     return _TEXT.fullmatch(text) is not None
 
 
-def unseal(cipher: AESSIV, purpose: Purpose, text: str) -> Sealed:
-    """What a well-formed token says; raises TokenError."""
+def unseal(
+    ciphers: Mapping[str, tuple[str, AESSIV]], purpose: Purpose, text: str
+) -> tuple[Sealed, str]:
+    """What a token says, and the id of its key. `ciphers` are the ids and ciphers of keys, by what
+    their tokens begin with. Raises TokenError.
+    """
+    known = ciphers.get(text[:4])
+    if known is None or not MIN_TEXT <= len(text) <= MAX_TEXT:
+        raise TokenError("unknown_key" if well_formed(text) else "malformed")
+    key_id, cipher = known
     try:
         payload = cipher.decrypt(decode64(text[4:]), _DATA[purpose])
     except (InvalidTag, ValueError) as error:
         raise error if isinstance(error, TokenError) else TokenError("forged") from None
-    return unpack(purpose, payload)
+    return unpack(purpose, payload), key_id
