@@ -19,6 +19,10 @@ from schemas.token import Mode, Purpose, TokenError
 #: Browsers and mail programs announce a prefetch in one of these; the first that is set counts.
 PREFETCH_HEADERS: Final = ("sec-purpose", "purpose", "x-purpose", "x-moz")
 
+# An enum's members are looked up by name each time.
+_OFF: Final = Mode.OFF
+_FULL: Final = Mode.FULL
+
 
 class Client:
     """What a request tells of its sender, as parts of an event: all of it, and what is kept of it
@@ -95,11 +99,11 @@ class Beacon:
         """
         sealed, key_id = self._keys.unseal(purpose, text)
         mode = sealed.mode
-        if mode is Mode.OFF:
+        if mode is _OFF:
             self._hits[purpose, "off"] += 1
             return sealed.link, b""
         self._hits[purpose, "recorded"] += 1
-        full = mode is Mode.FULL
+        full = mode is _FULL
         body = event.hit(
             event_time(now, sealed.sent_at),
             purpose,

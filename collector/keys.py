@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from schemas import keyring
+from schemas import keyring, token
 from schemas.keyring import KeyFileError
 from schemas.token import Purpose, Sealed, TokenError
 
@@ -35,13 +35,13 @@ class Keys:
         than once a second, for anyone can invent key ids.
         """
         try:
-            return self.ring.unseal(purpose, text)
+            return token.unseal(self.ring.ciphers, purpose, text)
         except TokenError as error:
             if error.reason != "unknown_key":
                 raise
             if self._monotonic() - self._asked < _RETRY_SECONDS or not self.refresh():
                 raise
-        return self.ring.unseal(purpose, text)
+        return token.unseal(self.ring.ciphers, purpose, text)
 
     def refresh(self) -> bool:
         """Read the file again if it has changed; whether the ring is a new one now."""
