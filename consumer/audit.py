@@ -47,9 +47,9 @@ FROM
         AS before
     FROM
     (
-        SELECT DISTINCT seq FROM
+        SELECT DISTINCT one AS seq FROM
         (
-            SELECT arrayJoin(bitmapToArray(groupBitmapState(seq))) AS seq FROM {database}.events
+            SELECT arrayJoin(bitmapToArray(groupBitmapState(seq))) AS one FROM {database}.events
             WHERE journal = '{journal}' GROUP BY journal, intDiv(seq, 65536)
             UNION ALL
             SELECT seq FROM {database}.dead_letter WHERE seq > 0 AND journal = '{journal}'
