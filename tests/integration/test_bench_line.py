@@ -13,7 +13,7 @@ def test_a_quick_run_measures_every_part(tmp_path: Path) -> None:
     found = {figure.what: figure for figure in line.figures(tmp_path, quick=True)}
     assert not [what for what, figure in found.items() if "left out" in figure.measured]
     rates = [figure for figure in found.values() if "events/s" in figure.measured]
-    assert len(rates) == 3
+    assert len(rates) == 4
     assert all(float(each.measured.split()[0].replace(",", "")) > 0 for each in rates)
     assert sum("p99" in what for what in found) == 2
     shares = [figure.beside for figure in found.values() if "of the line" in figure.beside]
