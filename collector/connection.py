@@ -2,19 +2,37 @@
 
 A transport of the event loop costs as much to make as a few requests do to answer, and something
 again with each read and write. A connection of plain requests needs nothing of what it offers:
-requests come whole, and answers fit into the kernel's buffer. So it stays a socket in the
-listener's selector, until `adopt` gives it a transport: when aiohttp is to have it, or when its
+requests come whole, and answers fit into the kernel's buffer. So it stays a socket, which
+the listener polls, until `adopt` gives it a transport: when aiohttp is to have it, or when its
 peer does not read its answers.
 """
 
 import asyncio
-import selectors
+import select
 import socket
 from collections.abc import Callable
 from typing import Any, Final, Protocol, cast
 
 _READ_BYTES: Final = 1 << 14
 _FLAGS: Final = socket.MSG_DONTWAIT | getattr(socket, "MSG_NOSIGNAL", 0)
+
+
+class Polled:
+    """The sockets that are read when they can be, and the connections that they are."""
+
+    def __init__(self) -> None:
+        self.epoll = select.epoll()
+        self.connections: dict[int, Connection] = {}
+
+    def add(self, fd: int, connection: "Connection") -> None:
+        """Poll a descriptor; raises OSError."""
+        self.epoll.register(fd, select.EPOLLIN)
+        self.connections[fd] = connection
+
+    def remove(self, fd: int) -> None:
+        """Poll it no more. Before it is closed."""
+        if self.connections.pop(fd, None) is not None:
+            self.epoll.unregister(fd)
 
 
 class Owner(Protocol):
@@ -40,7 +58,7 @@ class Connection:
         owner: Owner,
         sock: socket.socket | None = None,
         peer: str = "",
-        selector: selectors.BaseSelector | None = None,
+        polled: Polled | None = None,
     ) -> None:
         self.peer = peer
         self.eof = False  # the peer sends no more
@@ -51,11 +69,12 @@ class Connection:
         self.seen = 0.0
         self._owner = owner
         self._sock = sock
-        self._selector = selector
-        self._reading = False  # in the selector
+        self._polled = polled
+        self._reading = False  # it is polled
         self._unsent = b""
         self._closing = False
-        self._adopted: Callable[[], None] | None = None  # called once it is
+        self._adopting = False
+        self._then: Callable[[], None] = _nothing  # once it is adopted
         self.transport: asyncio.Transport | None = None
         if sock is not None:
             owner.opened(self)
@@ -112,7 +131,7 @@ class Connection:
             return
         self.pause_reading()
         self._closing = True
-        if self._adopted is not None:
+        if self._adopting:
             return
         if self._unsent:
             self.adopt(_nothing)
@@ -134,26 +153,31 @@ class Connection:
         if self.transport is not None:
             if not self.transport.is_closing():
                 self.transport.pause_reading()
-        elif self._reading and self._selector is not None and self._sock is not None:
+        elif self._reading and self._polled is not None and self._sock is not None:
             self._reading = False
-            self._selector.unregister(self._sock)
+            self._polled.remove(self._sock.fileno())
 
     def resume_reading(self) -> None:
-        """See `pause_reading`. What is new is not in the selector before."""
+        """See `pause_reading`. What is new is not polled before."""
         if self.transport is not None:
             if not self.transport.is_closing():
                 self.transport.resume_reading()
-        elif not (self._reading or self._closing or self._adopted is not None):
-            assert self._selector is not None
+        elif not (self._reading or self._closing or self._adopting):
+            assert self._polled is not None
             assert self._sock is not None
-            self._reading = True
-            self._selector.register(self._sock, selectors.EVENT_READ, self)
+            try:
+                self._polled.add(self._sock.fileno(), self)
+            except OSError:  # the kernel has no room for it
+                self.abort()
+            else:
+                self._reading = True
 
     def adopt(self, then: Callable[[], None]) -> None:
         """Have the loop make a transport for the socket, and go on with `then`."""
-        if self._adopted is None and self._sock is not None:
+        if not self._adopting and self._sock is not None:
             self.pause_reading()
-            self._adopted = then
+            self._adopting = True
+            self._then = then
             loop = asyncio.get_running_loop()
             task = asyncio.ensure_future(loop.connect_accepted_socket(lambda: self, self._sock))  # type: ignore[type-var]
             _tasks.add(task)
@@ -170,7 +194,7 @@ class Connection:
         """It has a transport."""
         whole = cast(asyncio.Transport, transport)
         self.transport, self._sock = whole, None
-        if self._adopted is None:
+        if not self._adopting:
             self.peer = (whole.get_extra_info("peername") or ("",))[0]
             self._owner.opened(self)
             return
@@ -178,17 +202,24 @@ class Connection:
             whole.write(self._unsent)
         if self._closing:
             whole.close()
-        # Before anything that is read: that comes in a later turn.
-        asyncio.get_running_loop().call_soon(self._adopted)
+        else:
+            asyncio.get_running_loop().call_soon(self._go_on)
+
+    def _go_on(self) -> None:
+        """Once, and before anything that is read: the loop may read before it calls."""
+        then, self._then = self._then, _nothing
+        then()
 
     def data_received(self, data: bytes) -> None:
         """Bytes over the transport."""
+        self._go_on()
         self._owner.arrived(self, data)
 
     def eof_received(self) -> bool:
-        """The peer sends no more, but reads on: what is queued is still answered."""
+        """The peer sends no more, but reads on: what is queued, or aiohttp's, is still answered."""
         self.eof = True
-        return self.queued > 0
+        self._go_on()
+        return self.queued > 0 or self.left
 
     def pause_writing(self) -> None:
         """The peer does not read."""

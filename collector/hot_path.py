@@ -17,14 +17,13 @@ Rules:
 import asyncio
 import logging
 import re
-import selectors
 import socket
 from collections.abc import Callable
 from typing import Final, cast
 
 from collector.beacon import Beacon
 from collector.client import TrustedProxies
-from collector.connection import Connection
+from collector.connection import Connection, Polled
 from collector.group_commit import GroupCommit
 from collector.pixel import PixelAnswer
 from collector.plain import Plain
@@ -75,10 +74,10 @@ class HotPath:
         self,
         sock: socket.socket | None = None,
         peer: str = "",
-        selector: selectors.BaseSelector | None = None,
+        polled: Polled | None = None,
     ) -> Connection:
         """A new connection: an accepted socket, or the protocol of a transport."""
-        return Connection(self, sock, peer, selector)
+        return Connection(self, sock, peer, polled)
 
     def opened(self, connection: Connection) -> None:
         """A connection has come."""
@@ -152,22 +151,30 @@ class HotPath:
 
     def _answer(self, answers: list[Answer]) -> None:
         self._pixel.date(self._now)
-        more, last = self._pixel.more, self._pixel.last
-        for connection, pixels, close, rest in answers:
-            connection.queued -= 1
-            connection.seen = self._now
-            if connection.is_closing():
-                continue
-            if pixels and (close or (self.draining and not rest)):
-                connection.write(more * (pixels - 1) + last)
-                connection.close()
-                continue
-            if pixels:
-                connection.write(more if pixels == 1 else more * pixels)
-            if rest:
-                self._leave(connection, rest)
-            elif connection.eof and not connection.queued:
-                connection.close()
+        for answer in answers:
+            try:
+                self._answer_one(answer)
+            except Exception:  # see `tick`
+                log.exception("a request could not be answered")
+                answer[0].abort()
+
+    def _answer_one(self, answer: Answer) -> None:
+        connection, pixels, close, rest = answer
+        connection.queued -= 1
+        connection.seen = self._now
+        if connection.is_closing():
+            return
+        more = self._pixel.more
+        if pixels and (close or (self.draining and not rest)):
+            connection.write(more * (pixels - 1) + self._pixel.last)
+            connection.close()
+            return
+        if pixels:
+            connection.write(more if pixels == 1 else more * pixels)
+        if rest:
+            self._leave(connection, rest)
+        elif connection.eof and not connection.queued:
+            connection.close()
 
     def _answer_synced(self, answers: list[Answer]) -> None:
         for connection, _, _, _ in answers:
@@ -199,6 +206,7 @@ class HotPath:
                 connection.abort()
 
     def close(self) -> None:
-        """Close what is idle."""
+        """Close what is idle; what waits for a sync is closed when it is answered."""
         for connection in list(self.connections):
-            connection.close()
+            if not connection.queued:
+                connection.close()

@@ -1,10 +1,10 @@
 """The listener: accepts, and reads all connections of the hot path, a turn at a time.
 
-Its sockets are in a selector of its own, which is itself readable in the event loop when one of
+It polls its sockets by an epoll of its own, which is itself readable in the event loop when one of
 them is. So a turn is one call: all that can be read is read, taken, written and answered, without
 a callback for each. The kernel is told to wake us only when a new connection has sent something
 (TCP_DEFER_ACCEPT): its first request is read at once, and if it is the only one the connection is
-closed before it was in the selector at all.
+closed before it was polled at all.
 
 After a turn of one or two requests the process rests for a moment, so that the next turn has more:
 a request that comes alone, to cold caches, costs three times what each of sixteen does. What that
@@ -17,12 +17,12 @@ import fcntl
 import logging
 import os
 import resource
-import selectors
+import select
 import socket
 import time
 from typing import Final
 
-from collector.connection import Connection
+from collector.connection import Connection, Polled
 from collector.hot_path import HotPath
 
 log = logging.getLogger(__name__)
@@ -47,7 +47,8 @@ class Listener:
         self._sock = sock
         self._hot = hot
         self._loop = asyncio.get_running_loop()
-        self._selector = selectors.DefaultSelector()
+        self._polled = Polled()
+        self._fd = sock.fileno()
         self._new: list[Connection] = []
         self._closed = False
         sock.setblocking(False)
@@ -58,31 +59,34 @@ class Listener:
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT, _DEFER_SECONDS)
         _widen(sock)
         self._listen()
-        self._loop.add_reader(self._selector, self._turn)
+        self._loop.add_reader(self._polled.epoll, self._turn)
 
     def close(self) -> None:
         """Accept no more; what is open goes on."""
         if not self._closed:
             self._closed = True
-            self._selector.unregister(self._sock)
+            with contextlib.suppress(OSError):  # it is not polled in a pause
+                self._polled.epoll.unregister(self._fd)
             self._sock.close()
 
     def _listen(self) -> None:
         if not self._closed:
-            self._selector.register(self._sock, selectors.EVENT_READ)
+            self._polled.epoll.register(self._fd, select.EPOLLIN)
 
     def _turn(self) -> None:
-        hot = self._hot
-        for key, _ in self._selector.select(0)[:_READ_AT_ONCE]:
-            connection: Connection | None = key.data
-            if connection is None:
+        hot, connections = self._hot, self._polled.connections
+        for fd, _ in self._polled.epoll.poll(0, _READ_AT_ONCE):
+            connection = connections.get(fd)
+            if connection is not None:
+                if data := connection.read():
+                    hot.queue(connection, data)
+            elif fd == self._fd:
                 self._accept()
-            elif data := connection.read():
-                hot.queue(connection, data)
         taken = hot.tick()
-        for connection in self._new:
-            connection.resume_reading()
-        self._new.clear()
+        new, self._new = self._new, []
+        for connection in new:
+            if not connection.queued:  # or its answer waits for a sync
+                connection.resume_reading()
         if 0 < taken < _FEW:
             time.sleep(_REST_SECONDS)
 
@@ -94,10 +98,10 @@ class Listener:
                 return
             except OSError as error:
                 log.error("no connection can be accepted: %s", error)
-                self._selector.unregister(self._sock)
+                self._polled.epoll.unregister(self._fd)
                 self._loop.call_later(_PAUSE_SECONDS, self._listen)
                 return
-            connection = self._hot(sock, peer[0] if peer else "", self._selector)
+            connection = self._hot(sock, peer[0] if isinstance(peer, tuple) else "", self._polled)
             self._new.append(connection)
             if data := connection.read():
                 self._hot.queue(connection, data)

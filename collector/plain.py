@@ -33,6 +33,8 @@ _MEANT: Final = {
 _NOT_PLAIN: Final = {
     "content-length", "transfer-encoding", "content-encoding", "expect", "upgrade", "trailer", "te",
 }  # fmt: skip
+#: Lines whose values are read each time: they are cut out, or their block is not remembered.
+_EACH_ITS_OWN: Final = (b"\nreferer:", b"\nx-forwarded-for:")
 _MOST_KNOWN: Final = 4096
 _LONGEST_KNOWN: Final = 2048
 #: Lines of one name, all different, after which it is cut out; and how many names may be.
@@ -102,6 +104,8 @@ class Plain:
 
     def _study(self, data: bytes, start: int) -> Request | None:
         """Read line by line; remember what was found plain."""
+        if max(len(self._known), len(self._lines), len(self._new)) >= _MOST_KNOWN:
+            self._forget()
         end = data.find(_END + b"\r\n")
         blank = data.find(b"\r\n\r\n", end)
         # No line is no Host; and compiled code refuses a slice that ends before it begins.
@@ -112,7 +116,7 @@ class Plain:
         fields: dict[str, str] = {}
         for text in data[end + len(_END) + 2 : -4].split(b"\r\n"):
             line = self._lines.get(text) or self._study_line(text)
-            if line is None or line.name in fields or line.name in _NOT_PLAIN:
+            if line is None or line.name in fields:
                 return None
             fields[line.name] = line.value
         options = fields.get("connection", "keep-alive").lower()
@@ -130,6 +134,8 @@ class Plain:
         if found is None:
             return None
         name = found[1].decode().lower()
+        if name in _NOT_PLAIN:
+            return None
         line = Line(name, _text(found[2]), b"\r\n%b: " % found[1])
         if name == "x-forwarded-for":
             self._forwarded = line.start
@@ -141,8 +147,6 @@ class Plain:
         return line
 
     def _remember(self, block: bytes, client: Client, close: bool) -> None:
-        if max(len(self._known), len(self._lines), len(self._new)) >= _MOST_KNOWN:
-            self._forget()
         for start, times in self._new.items():
             if times >= _ALWAYS_NEW and len(self._cuts) < _MOST_CUT:
                 self._cuts.append(start)
@@ -150,7 +154,8 @@ class Plain:
                 break
         for cut in (self._forwarded, self._referer, *self._cuts):
             block, _ = _cut(block, cut)
-        if len(block) <= _LONGEST_KNOWN:
+        low = block.lower()  # a value that differs must not be remembered with the rest
+        if len(block) <= _LONGEST_KNOWN and not any(name in low for name in _EACH_ITS_OWN):
             self._known[block] = client, close
 
 

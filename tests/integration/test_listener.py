@@ -15,6 +15,7 @@ import pytest
 
 from collector.listener import Listener
 from collector.pixel import PIXEL
+from collector.plain import Plain
 from collector.worker import Worker
 from tests.collecting import collecting, events, mint, settings
 
@@ -268,3 +269,62 @@ def test_the_table_of_descriptors_need_not_grow(tmp_path: Path) -> None:
     found = re.search(r"FDSize:\s+(\d+)", status)
     assert found
     assert int(found[1]) >= min(resource.getrlimit(resource.RLIMIT_NOFILE)[1], 1 << 16)
+
+
+async def test_a_half_closed_peer_that_aiohttp_answers(edge: Edge) -> None:
+    for _ in range(20):
+        reader, writer = await edge.connect()
+        writer.write(b"GET /nothing HTTP/1.1\r\nHost: px\r\n\r\n")
+        writer.write_eof()
+        async with asyncio.timeout(5):
+            assert (await reader.read()).startswith(b"HTTP/1.1 404 ")
+        writer.close()
+
+
+async def test_what_follows_waits_for_the_sync_of_what_was_first(tmp_path: Path) -> None:
+    edge = Edge(tmp_path / "data", journal_sync="always")
+    await edge.start()
+    edge.worker.commit._syncer.submit(time.sleep, 0.3)
+    reader, writer = await edge.connect()
+    writer.write(HEAD % edge.path)
+    await asyncio.sleep(0.1)  # it is new, and waits
+    writer.write(b"GET /nothing HTTP/1.1\r\nHost: px\r\n\r\n")
+    await pixels(reader, 1)
+    async with asyncio.timeout(5):
+        assert (await reader.readline()).startswith(b"HTTP/1.1 404 ")
+    writer.close()
+    await edge.stop()
+
+
+async def test_a_stop_in_the_pause_for_descriptors(edge: Edge) -> None:
+    edge.listener._polled.epoll.unregister(edge.listener._fd)  # as the pause does
+    edge.listener.close()
+
+
+def test_a_field_that_asks_for_more_is_never_cut_out() -> None:
+    plain = Plain([""])
+    head = b"GET /o/x.gif HTTP/1.1\r\nHost: px\r\n"
+    for n in range(300):
+        assert plain.read(head + b"Content-Length: %d\r\n\r\n" % n) is None
+        assert plain.read(head + b"X-Id: %d\r\n\r\n" % n) is not None
+    assert plain.read(head + b"Content-Length: 7\r\n\r\nGET /o/") is None
+
+
+def test_what_is_remembered_is_bounded_whatever_is_refused() -> None:
+    plain = Plain([""])
+    for n in range(100):
+        lines = b"".join(b"A%d: %d\r\n" % (n * 500 + k, k) for k in range(500))
+        assert (
+            plain.read(b"GET /o/x.gif HTTP/1.1\r\nHost: px\r\n" + lines + b"TE: x\r\n\r\n") is None
+        )
+    assert len(plain._lines) < 6000
+    assert len(plain._new) < 6000
+
+
+@pytest.mark.parametrize("line", [b"Referer:%d\r\n", b"X-Forwarded-For:\t10.0.0.%d\r\n"])
+def test_a_value_without_a_space_is_read_each_time(line: bytes) -> None:
+    plain = Plain([""])
+    for n in (1, 1, 2, 2):
+        request = plain.read(b"GET /o/x.gif HTTP/1.1\r\nHost: px\r\n" + line % n + b"\r\n")
+        assert request is not None
+        assert str(n) in (request[1] or request[2])
