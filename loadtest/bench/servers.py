@@ -7,7 +7,6 @@ import shutil
 import socket
 import subprocess
 import sys
-import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,7 +16,7 @@ from typing import Final, NamedTuple
 from confluent_kafka import Consumer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
-from loadtest.processes import child, until
+from loadtest.processes import child, cpu, until
 from schemas.journal import directory, reader
 from tests import collecting
 from tests.ports import free_port
@@ -76,7 +75,7 @@ class Server(NamedTuple):
 
     def cpu(self) -> float:
         """Seconds of user and system time that the process and its threads have used, exactly."""
-        return time.clock_gettime(~self.pid << 3 | 2)  # the clock of clock_getcpuclockid(3)
+        return cpu(self.pid)
 
     def ticks(self) -> tuple[int, int]:
         """User and system time in ticks of 10 ms: good for their shares."""

@@ -65,8 +65,12 @@ async def test_each_scenario_ends_well(lines: Lines) -> None:
         kinds = SCENARIOS[name].mix
         stored, lost, doubled, extra = numbers(text, "reconcile")[:4]
         assert (lost, doubled, extra) == (0, 0, 0)
-        assert stored == 0 if list(kinds) == ["bad"] else 0 < stored <= answered
-        assert (stored == answered) == ("bad" not in kinds)
+        if "bad" not in kinds:
+            assert stored == answered
+        elif list(kinds) == ["bad"]:
+            assert stored == 0
+        else:  # one in a hundred of them, so there may be none
+            assert 0.9 * answered < stored <= answered
     sql = "SELECT kind, uniqExact(campaign) AS campaigns, uniqExact(user_agent) AS agents FROM events GROUP BY kind"  # noqa: E501
     seen = {row["kind"]: row for row in rows("sql", sql, "--data", up.data)}
     assert seen["click"]["campaigns"] >= 3
@@ -166,7 +170,7 @@ async def test_one_master_and_two_workers_know_it_all(lines: Lines) -> None:
     assert (planned, answered, wrong, none) == (450, 450, 0, 0)
     stored, lost, doubled, extra = numbers(text, "reconcile")[:4]
     assert (lost, doubled, extra) == (0, 0, 0)
-    assert 0.9 * answered < stored < answered  # but for the broken links
+    assert 0.9 * answered < stored <= answered  # but for the broken links, if there were any
     assert [code for code, _ in others] == [0, 0], others
 
 
