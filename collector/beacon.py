@@ -78,7 +78,14 @@ class Beacon:
         except TokenError as error:
             self.refuse(purpose, error)
             return Recorded("", None)
-        return Recorded(link, self._commit.record(body) if body else None)
+        if not body:
+            return Recorded(link, None)
+        self.count(purpose, 1)
+        return Recorded(link, self._commit.record(body))
+
+    def count(self, purpose: Purpose, events: int) -> None:
+        """Count what `take` gave and is to be recorded."""
+        self._hits[purpose, "recorded"] += events
 
     def refuse(self, purpose: Purpose, error: TokenError) -> None:
         """Count a text that is no token of ours."""
@@ -95,14 +102,13 @@ class Beacon:
     ) -> tuple[str, bytes]:
         """Where a click's token leads, and the event's body, b"" where the mode keeps none.
 
-        Raises TokenError, which is not counted yet.
+        Raises TokenError, which is not counted yet, nor is an event.
         """
         sealed, key_id = self._keys.unseal(purpose, text)
         mode = sealed.mode
         if mode is _OFF:
             self._hits[purpose, "off"] += 1
             return sealed.link, b""
-        self._hits[purpose, "recorded"] += 1
         full = mode is _FULL
         body = event.hit(
             event_time(now, sealed.sent_at),

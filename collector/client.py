@@ -54,7 +54,7 @@ class TrustedProxies:
 
     def __init__(self, networks: Iterable[str]) -> None:
         self._networks = tuple(ipaddress.ip_network(text, strict=False) for text in networks)
-        self._peer = lru_cache(maxsize=4096)(self._look)
+        self.peer = lru_cache(maxsize=4096)(self._look)
 
     def trusts(self, address: Address) -> bool:
         """Whether an address is one of our proxies."""
@@ -72,9 +72,11 @@ class TrustedProxies:
         was asked from, so the rightmost hop that is not ours is the last one nobody could forge.
         Where all hops are ours it is the first; where one is no address, it is the peer.
         """
-        address, ours = self._peer(peer)
-        if not ours or not forwarded:
-            return address
+        address, ours = self.peer(peer)
+        return self.behind(address, forwarded) if ours and forwarded else address
+
+    def behind(self, address: str, forwarded: Sequence[str]) -> str:
+        """The client's address, where the peer's is that of one of our proxies: see `client`."""
         if len(forwarded) == 1 and (only := _canonical(forwarded[0])):
             return only
         client = address

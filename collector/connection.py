@@ -61,6 +61,8 @@ class Connection:
         polled: Polled | None = None,
     ) -> None:
         self.peer = peer
+        self.address = ""  # the peer's in its canonical form; "" if it has none
+        self.proxied = False  # it is one of our proxies
         self.eof = False  # the peer sends no more
         self.ended = False  # whatever follows is ignored
         self.left = False  # whatever follows is aiohttp's

@@ -82,6 +82,7 @@ class HotPath:
     def opened(self, connection: Connection) -> None:
         """A connection has come."""
         connection.seen = self._now
+        connection.address, connection.proxied = self._proxies.peer(connection.peer)
         self.connections.add(connection)
 
     def closed(self, connection: Connection) -> None:
@@ -113,7 +114,10 @@ class HotPath:
             except Exception:  # a fault of ours must not take the others' answers along
                 log.exception("a request could not be taken")
                 connection.abort()
-        synced = self._commit.write(bodies) if bodies else None
+        synced = None
+        if bodies:
+            self._beacon.count("open", len(bodies))
+            synced = self._commit.write(bodies)
         if synced is None:
             self._answer(answers)
             return len(queue)
@@ -132,7 +136,9 @@ class HotPath:
             if request is None:
                 break
             token, forwarded, referer, client, close, size = request
-            address = self._proxies.client(connection.peer, (forwarded,) if forwarded else ())
+            address = connection.address
+            if forwarded and connection.proxied:
+                address = self._proxies.behind(address, (forwarded,))
             try:
                 _, body = self._beacon.take("open", token, client, address, referer, self._now)
             except TokenError as error:
