@@ -111,10 +111,10 @@ def patiently(
             sleep(0.2)
 
 
-def rows(client: Client, sql: str) -> list[tuple[Any, ...]]:
+def rows(client: Client, sql: str, **settings: Any) -> list[tuple[Any, ...]]:
     """The rows of a query."""
     with reactions():
-        return [tuple(row) for row in client.query(sql).result_rows]
+        return [tuple(row) for row in client.query(sql, settings=settings).result_rows]
 
 
 def execute(client: Client, sql: str, **settings: Any) -> None:

@@ -28,8 +28,13 @@ _SETTLED: Final = 60
 _LARGE: Final = 30_000
 #: Events of campaigns that are counted by one statement.
 _TOGETHER: Final = 500_000
-#: Campaigns whose tally does not hold, is a day old, or lacks a twentieth of what there is.
+#: Campaigns whose tally does not hold, is a day old, or lacks a twentieth of what there is. One
+#: that was large is counted on when it is no more, or its old tally would be in use for ever.
 _STALE: Final = """
+WITH young AS
+(
+    SELECT campaign, until FROM {database}.tallies FINAL WHERE until >= {until} - 86400
+)
 SELECT campaign, sum(total)
 FROM
 (
@@ -40,12 +45,13 @@ FROM
     UNION ALL
     SELECT e.campaign, 0, count() AS n, n, sum(mark), toDateTime(0, 'UTC')
     FROM {database}.events AS e
-    INNER JOIN {database}.tallies AS t FINAL ON t.campaign = e.campaign
-    WHERE ts >= until AND ts >= (SELECT min(until) FROM {database}.tallies)
+    GLOBAL INNER JOIN young AS t ON t.campaign = e.campaign
+    WHERE ts >= until AND ts >= (SELECT min(until) FROM young)
     GROUP BY e.campaign
 ) AS c
 GROUP BY campaign
-HAVING sum(total) >= {large} AND (sum(c.events) != 0 OR sum(c.marks) != 0
+HAVING sum(total) > 0 AND (sum(total) >= {large} OR max(c.until) > 0)
+    AND (sum(c.events) != 0 OR sum(c.marks) != 0
     OR (sum(c.since) * 20 > sum(total) AND max(c.until) < {until})
     OR max(c.until) < {until} - 86400)
 ORDER BY sum(total) DESC
@@ -80,7 +86,7 @@ def stale(client: Client, database: str, until: int, large: int = 0) -> list[lis
     asked = _STALE.format(database=database, until=until, large=large or _LARGE)
     found: list[list[str]] = []
     room = 0
-    for name, total in rows(client, asked):
+    for name, total in rows(client, asked, **_GENTLY):
         room -= total
         if room < 0:
             found.append([])

@@ -8,7 +8,7 @@ WITH stirred AS
     SELECT campaign, recipient
     FROM events
     WHERE campaign IN {campaigns:Array(String)}
-        AND ts >= (SELECT min(until) FROM tallies WHERE campaign IN {campaigns:Array(String)})
+        AND ts >= (SELECT min(until) FROM tallies FINAL WHERE campaign IN {campaigns:Array(String)})
 )
 SELECT
     campaign,

@@ -146,7 +146,9 @@ def test_late_erased_and_swapped_events_put_a_tally_out_of_use(
     tallies.count(client, "heliograph", ["spring"], NOW + 1)
     assert stale(NOW + 86401) == []
     assert stale(NOW + 86402) == [["spring"]], "a day old"
-    assert tallies.stale(client, "heliograph", NOW + 86402) == [], "not large"
+    assert tallies.stale(client, "heliograph", NOW + 86402) == [["spring"]], "large no more"
+    write(client, seqs, [body("sent", campaign="third", ts=(NOW + 86500) * 1000)])
+    assert tallies.stale(client, "heliograph", NOW + 86402) == [["spring"]], "never large"
     execute(client, "TRUNCATE TABLE heliograph.events")
     assert shown(asked) == []
     assert stale() == []
