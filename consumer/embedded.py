@@ -7,7 +7,6 @@ commands that ask the store while no such child runs.
 
 import argparse
 import asyncio
-import contextlib
 import logging
 import os
 import socket
@@ -16,6 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from random import random
 from typing import Final
 
 import chdb
@@ -123,13 +123,16 @@ async def _serve(settings: ConsumerSettings, sql: socket.socket, health: socket.
     reader = sql_app(connect, read_only=True, database=settings.database, owner=owner)
     sql_site = await listen(reader, sql)
     reopen = partial(open_embedded, store_path(settings.data))
-    housekeeping = asyncio.gather(_housekeeping(settings), tallies.keep(reopen, settings.database))
+    chores = [
+        asyncio.create_task(_housekeeping(settings)),
+        asyncio.create_task(tallies.keep(reopen, settings.database, random)),
+    ]
     try:
         await _loop(client, loader, settings, metrics).run(stop, DRAIN_SECONDS)
     finally:
-        housekeeping.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await housekeeping
+        for chore in chores:
+            chore.cancel()
+        await asyncio.wait(chores)  # if one has failed, what follows is done all the same
         await sql_site.cleanup()
         await health_site.cleanup()
         loader.close()

@@ -6,6 +6,7 @@ import os
 import socket
 import time
 from functools import partial
+from random import random
 
 import uvloop
 from clickhouse_connect.driver.client import Client
@@ -77,7 +78,8 @@ async def consume(settings: ConsumerSettings, health: socket.socket) -> None:
         )
         source = KafkaSource(settings, metrics.source_in_trouble)
         metrics.lag.set_function(source.lag)
-        keeper = asyncio.create_task(tallies.keep(partial(connect, settings), settings.database))
+        keep = tallies.keep(partial(connect, settings), settings.database, random)
+        keeper = asyncio.create_task(keep)
         try:
             await Loop(source, open_writers, new_batch, metrics).run(stop, 8.0)
         finally:

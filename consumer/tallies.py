@@ -101,22 +101,37 @@ def count(client: Client, database: str, campaigns: list[str], until: int) -> No
     execute(client, _COUNT.format(database=database, until=until, names=names), **_GENTLY)
 
 
-async def keep(open_client: Callable[[], Client], database: str) -> None:
-    """Keep the tallies fresh until cancelled."""
+def _next(client: Client, database: str, until: int, tried: set[str]) -> list[str]:
+    """What to count now: another consumer may have counted some of what was stale."""
+    for campaigns in stale(client, database, until):
+        if left := [name for name in campaigns if name not in tried]:
+            return left
+    return []
+
+
+async def keep(
+    open_client: Callable[[], Client], database: str, random: Callable[[], float]
+) -> None:
+    """Keep the tallies fresh until cancelled; `random` (0 to 1) spreads the consumers' looks."""
     while True:
-        await asyncio.sleep(_EVERY)
+        await asyncio.sleep(_EVERY * (0.5 + random()))
         try:
             with contextlib.closing(await _finish(open_client)) as client:
                 until = await _finish(settled, client, database, time.time())
-                for campaigns in await _finish(stale, client, database, until):
-                    began = time.monotonic()
+                tried: set[str] = set()
+                began = time.monotonic()
+                while campaigns := await _finish(_next, client, database, until, tried):
+                    tried.update(campaigns)
                     try:
                         await _finish(count, client, database, campaigns, until)
                     except StoreTrouble as trouble:
                         _log.warning("%d campaigns not counted ahead: %s", len(campaigns), trouble)
                     await asyncio.sleep((time.monotonic() - began) * (1 / _SHARE - 1))
+                    began = time.monotonic()
         except StoreTrouble as trouble:
             _log.warning("no campaigns counted ahead: %s", trouble)
+        except Exception:  # a fault in what nothing depends on; the next look may go well
+            _log.exception("no campaigns counted ahead")
 
 
 async def _finish(work: Callable[..., _T], *given: object) -> _T:

@@ -221,10 +221,15 @@ def test_a_consumer_keeps_them_and_stops_at_once(
     write(client, seqs, some(random.Random(3), 200))
     held = "SELECT uniqExact(campaign) FROM heliograph.tallies"
 
+    faults = [ValueError("a fault of ours")]
+
+    def opened() -> Client:
+        if faults:
+            raise faults.pop()
+        return open_embedded(tmp_path / "store")
+
     async def run() -> None:
-        task = asyncio.create_task(
-            tallies.keep(partial(open_embedded, tmp_path / "store"), "heliograph")
-        )
+        task = asyncio.create_task(tallies.keep(opened, "heliograph", random.random))
         while rows(client, held) != [(3,)]:
             await asyncio.sleep(0.01)
         task.cancel()
