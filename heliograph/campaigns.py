@@ -24,11 +24,29 @@ def rates(store: Asked, campaign: str, limit: int) -> tuple[list[str], list[outp
     """The columns of the view `campaigns`, and its rows: of one campaign, or the first by opens.
 
     Each statement sees the store at one moment; the first `_TOGETHER` campaigns need two at most.
+    The ranking has those too whose every send was taken back, so more of it may be needed.
     """
-    names = [campaign] if campaign else _names(store, canned("ranking"), {"limit": limit})
     tallied = set(_names(store, "SELECT DISTINCT campaign FROM tallies", {}))
     columns: list[str] = []
     found: dict[str, output.Row] = {}
+    wanted, names = limit, [campaign]
+    while True:
+        if not campaign:
+            names = _names(store, canned("ranking"), {"limit": wanted})
+        _add(store, [name for name in names if name not in found], tallied, columns, found)
+        if campaign or len(names) < wanted or len(found) >= limit:
+            return columns, [found[name] for name in names if name in found][:limit]
+        wanted *= 2
+
+
+def _add(
+    store: Asked,
+    names: list[str],
+    tallied: set[str],
+    columns: list[str],
+    found: dict[str, output.Row],
+) -> None:
+    """The columns, and the rows of some campaigns."""
     for part in _parts(names):
         for question in ("tallied", "campaigns"):
             left = [name for name in part if name not in found]
@@ -38,9 +56,8 @@ def rates(store: Asked, campaign: str, limit: int) -> tuple[list[str], list[outp
                 texts = ("'" + name.replace("'", "''") + "'" for name in asked)
                 params = {"campaigns": f"[{','.join(texts)}]"}
                 answer = store.query(canned(question), params, output.FORMAT)
-                columns, rows = output.rows(answer)
+                columns[:], rows = output.rows(answer)
                 found |= {str(msgspec.json.decode(row[0])): row for row in rows}
-    return columns, [found[name] for name in names if name in found]
 
 
 def _names(store: Asked, sql: str, params: Mapping[str, object]) -> list[str]:

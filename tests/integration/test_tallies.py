@@ -154,6 +154,21 @@ def test_late_erased_and_swapped_events_put_a_tally_out_of_use(
     assert stale() == []
 
 
+def test_campaigns_that_were_taken_back_leave_no_gap(
+    client: Client, asked: Asked, seqs: Iterator[int]
+) -> None:
+    events = []
+    for number, name in enumerate(("gone", "gone too", "a", "b", "c")):
+        for who in range(9 - number):
+            events.append(body("sent", campaign=name, recipient=f"r{who}"))
+            if name.startswith("gone"):
+                events.append(body("cancelled", campaign=name, recipient=f"r{who}"))
+    write(client, seqs, events)
+    for limit in (1, 2, 3, 4, 9):
+        _, found = rates(asked, "", limit)
+        assert [msgspec.json.decode(row[0]) for row in found] == ["a", "b", "c"][:limit]
+
+
 COUNTING = """
 import sys
 from pathlib import Path
