@@ -163,7 +163,7 @@ def test_no_secret_is_committed_and_each_is_documented(folder: str) -> None:
         *(v["secret"]["secretName"] for w in workloads(folder) for v in pod(w)["volumes"]
           if "secret" in v),
         *(e["valueFrom"]["secretKeyRef"]["name"] for c in containers(folder)
-          for e in c.get("env", [])),
+          for e in c.get("env", []) if "valueFrom" in e),
     }  # fmt: skip
     documented = re.findall(r"create secret generic (\S+)", (K8S / "README.md").read_text())
     assert used == set(documented)
@@ -219,8 +219,9 @@ def environments(folder: str) -> dict[str, dict[str, str]]:
         for source in container.get("envFrom", []):
             env |= maps[source["configMapRef"]["name"]]
         for entry in container.get("env", []):
-            assert entry["valueFrom"]["secretKeyRef"]["key"] == "url"
-            env[entry["name"]] = SECRET_URL
+            if "valueFrom" in entry:
+                assert entry["valueFrom"]["secretKeyRef"]["key"] == "url"
+            env[entry["name"]] = entry.get("value", SECRET_URL)
         found[command] = env
     return found
 
@@ -246,6 +247,13 @@ def test_the_journals_cap_is_below_its_volume(folder: str) -> None:
     cap = settings_of("collect", environments(folder)["collect"]).journal_max_bytes
     volume = int(size[1]) << 30
     assert volume // 2 < cap <= volume * 4 // 5
+
+
+def test_four_batches_take_half_of_the_memory_at_most(folder: str) -> None:
+    (container,) = pod(one(folder, "Deployment", "heliograph-consumer"))["containers"]
+    limit = {"768Mi": 768 << 20, "1Gi": 1 << 30}[container["resources"]["limits"]["memory"]]
+    batch = settings_of("consume", environments(folder)["consume"]).batch_bytes
+    assert 4 * batch <= limit / 2
 
 
 def test_production_is_more_than_the_base(folder: str) -> None:
