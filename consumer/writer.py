@@ -13,7 +13,7 @@ trouble means: take the partition over anew (see `stage`) and do the whole batch
 """
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final, NamedTuple
@@ -86,6 +86,8 @@ SELECT
 #: events shipped again beside new ones must not make the look go over all between them.
 _RUNS: Final = 600
 _WIDTH: Final = 1_000_000
+#: Cells that one statement names: with the runs (twice) at most 200 KB of max_query_size, 256 KiB.
+_NAMED: Final = 4000
 #: One block, one part: rows and counts appear together.
 _ONE_BLOCK: Final = (
     "async_insert = 0, max_insert_threads = 1, max_block_size = 1048448, "
@@ -112,6 +114,11 @@ class Range(NamedTuple):
     def sql(self) -> str:
         """The condition of being in this run."""
         return f"(journal = '{self.journal}' AND seq BETWEEN {self.first_seq} AND {self.last_seq})"
+
+    @property
+    def cells(self) -> range:
+        """The numbers of the bitmaps that it touches."""
+        return range(self.first_seq // _CELL, self.last_seq // _CELL + 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,13 +221,14 @@ class Writer:
 
     def _insert(self, ranges: list[Range]) -> None:
         events = sum(found.events for found in ranges)
-        for at in range(0, len(ranges), _RUNS):
-            self._insert_runs(ranges[at : at + _RUNS], events, whole=len(ranges) <= _RUNS)
+        parts = list(_parts(ranges))
+        for part in parts:
+            self._insert_runs(part, events, whole=len(parts) == 1)
         self._write_ledger(ranges)
 
     def _insert_runs(self, ranges: list[Range], events: int, *, whole: bool) -> None:
         """Insert what is absent of some runs, which are the `whole` stage of `events` or not."""
-        cells = {c for r in ranges for c in range(r.first_seq // _CELL, r.last_seq // _CELL + 1)}
+        cells = {cell for found in ranges for cell in found.cells}
         wanted = {
             "stage": self.stage.table,
             "all_events": self._all_events,
@@ -265,6 +273,19 @@ def writers(*given: Any, **how: Any) -> tuple[Writer, Writer]:
     """Both writers of a partition that is being taken over; arguments as for one."""
     first = Writer(*given, **how)
     return first, first.twin()
+
+
+def _parts(ranges: list[Range]) -> Iterator[list[Range]]:
+    """The runs in parts that fit one statement."""
+    part: list[Range] = []
+    cells = 0
+    for found in ranges:
+        cells += len(found.cells)
+        if part and (len(part) == _RUNS or cells > _NAMED):
+            yield part
+            part, cells = [], len(found.cells)
+        part.append(found)
+    yield part
 
 
 def _check_text(blocks: list[Block]) -> None:

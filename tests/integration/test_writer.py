@@ -222,7 +222,10 @@ def test_the_two_definitions_of_a_line_agree(client: Client) -> None:
 
 
 def test_a_batch_of_very_many_journals(client: Client) -> None:
-    blocks = [block([body()], 1, f"{n:028x}") for n in range(1500)]
+    """And of seqs as long and as far apart as may be: what is asked has to fit a statement."""
+    first = 9_999_990_000_000_000
+    seqs = [(n, first + 1_000_000 * n + end) for n in range(750) for end in (1, 999_999)]
+    blocks = [block([body()], seq, f"{n:028x}") for n, seq in seqs]
     made = writer(client)
     assert made.write(batch(*blocks)).events == 1500
     made.write(batch(*blocks))
