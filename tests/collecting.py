@@ -71,9 +71,9 @@ def wait_for(condition: Callable[[], object], seconds: float = 10.0) -> float:
 
 
 class Collector:
-    """A running `collect.serve`."""
+    """A running `collect.serve`, from the sources in `root`."""
 
-    def __init__(self, wanted: CollectorSettings) -> None:
+    def __init__(self, wanted: CollectorSettings, root: Path = ROOT) -> None:
         self.data = wanted.data
         self.log = wanted.data / "collector.log"
         self._log = self.log.open("ab")
@@ -82,7 +82,7 @@ class Collector:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._log,
-            cwd=ROOT,
+            cwd=root,
             text=True,
         )
         assert self.process.stdin

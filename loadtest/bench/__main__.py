@@ -16,8 +16,10 @@ from typing import Final
 import pytest
 from rich.console import Console
 
+from heliograph.compiled import stale
 from loadtest.bench import table
 from loadtest.bench.figures import Figure, left_out
+from loadtest.bench.servers import LeftOut
 
 SECTIONS: Final = ("edge", "line", "store")
 
@@ -30,8 +32,10 @@ def run(section: str, home: Path, quick: bool) -> Iterator[Figure]:
         for figure in module.figures(home, quick):
             _tell(f"{time.monotonic() - began:7.1f} s  {figure.what}: {figure.measured}")
             yield figure
-    except pytest.skip.Exception as reason:
+    except (LeftOut, pytest.skip.Exception) as reason:
         yield left_out(section, str(reason))
+    except pytest.fail.Exception as reason:  # left out where nothing may be
+        yield Figure(section, f"failed: {reason}", met=False)
     except Exception as error:  # another section may well be fine
         yield Figure(section, f"failed: {type(error).__name__}: {error}", met=False)
 
@@ -60,6 +64,8 @@ def main(words: Sequence[str] | None = None) -> int:
     args = parser.parse_args(words)
     if unknown := set(args.sections) - set(SECTIONS):
         parser.error(f"no section {', '.join(sorted(unknown))}: {', '.join(SECTIONS)}")
+    if old := stale():
+        parser.error(f"compiled before their sources changed: {', '.join(old)}: run `make bench`")
     machine = table.machine()  # before the load is our own
     found = measure(args.sections or SECTIONS, args.scratch, args.quick)
     Console(width=None if sys.stdout.isatty() else 150).print(table.render(machine, found))

@@ -32,6 +32,7 @@ def memory_each(server: Server, file: Path, count: int) -> float:
         used = server.memory() - before
         for connection, request in zip(connections, requests[count:], strict=True):
             _ask(connection, request)
+        used = max(used, server.memory() - before)
     finally:
         for connection in connections:
             connection.close()

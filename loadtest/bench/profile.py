@@ -1,6 +1,7 @@
 """Where the edge's time goes: `python -m loadtest.bench.profile`.
 
-A sampled worker is driven as in (a) of `edge`. Each line that took more than its share is shown
+A sampled worker is driven as in (a) of `edge`: one that is not compiled, whose lines can be seen.
+Each line that took more than its share is shown
 with the microseconds of CPU that it (and what it calls in C) took of a request. System time is
 in them: it is what `write` and the loop's reads cost.
 """
@@ -22,7 +23,6 @@ from loadtest.bench import drive, servers
 from loadtest.bench.drive import Turn
 from loadtest.bench.workload import Workload
 
-_ROOT: Final = Path(__file__).parents[2]
 _SAMPLER: Final = Path(__file__).with_name("sampler")
 _SHOWN: Final = 0.005  # of all
 
@@ -32,7 +32,10 @@ def sample(home: Path, seconds: float, kind: str) -> tuple[Turn, Counter[str]]:
     work = Workload.make(home, int(100_000 * seconds), int(25_000 * seconds))
     samples = home / "samples"
     os.environ |= {"PYTHONPATH": str(_SAMPLER), "HELIOGRAPH_SAMPLES": str(samples)}
-    with servers.core(servers.CLIENT_CORE), servers.heliograph(home / "edge", work.keys) as server:
+    with (
+        servers.core(servers.CLIENT_CORE),
+        servers.heliograph(home / "edge", work.keys, compiled=False) as server,
+    ):
         os.kill(server.pid, signal.SIGUSR1)
         turn = drive.wrk(server, getattr(work, kind), 32, seconds)
     return turn, Counter(json.loads(samples.read_text()))
@@ -45,7 +48,8 @@ def _places(seen: Counter[str]) -> Counter[tuple[str, str]]:
         file, name, line, loop = key.split("\0")
         code = linecache.getline(file, int(line)).strip()
         path = Path(file)
-        where = str(path.relative_to(_ROOT)) if path.is_relative_to(_ROOT) else path.name
+        _, ours, below = file.partition("/edge/sources/")
+        where = below if ours else path.name
         if loop:
             code = "before it the loop: polls, reads, runs callbacks"
         places[f"{where} {name}", code] += count
@@ -63,7 +67,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         turn, seen = sample(Path(folder), args.seconds, args.traffic)
     total = seen.total()
-    title = f"{turn.cpu:.1f} us of CPU a request (sampled: a little more), {turn.rate:,.0f} /s"
+    title = f"{turn.cpu:.1f} us of CPU a request, sampled and not compiled, {turn.rate:,.0f} /s"
     table = Table("us", "where", "what", title=title)
     for (where, code), count in _places(seen).most_common():
         if count / total >= _SHOWN:

@@ -21,8 +21,8 @@ from schemas.journal import directory, reader
 from tests import collecting
 from tests.ports import free_port
 
-SERVER_CORE: Final = 0
-CLIENT_CORE: Final = 1
+SERVER_CORE, *_others = sorted(os.sched_getaffinity(0))
+CLIENT_CORE: Final = (_others or [SERVER_CORE])[0]
 CONNECTIONS: Final = 16_000  # what nginx is told to expect
 TRUSTED: Final = "127.0.0.1/32"
 _ROOT: Final = Path(__file__).parents[2]
@@ -91,8 +91,9 @@ class Server(NamedTuple):
 
 def core_busy() -> float:
     """Seconds that the servers' core has been busy, whoever used it."""
-    line = Path("/proc/stat").read_text().splitlines()[1 + SERVER_CORE].split()
-    user, nice, system, _, _, irq, softirq, steal = map(int, line[1:9])
+    found = re.search(rf"^cpu{SERVER_CORE} (.*)$", Path("/proc/stat").read_text(), re.MULTILINE)
+    times = found[1].split() if found else ["0"] * 8
+    user, nice, system, _, _, irq, softirq, steal = map(int, times[:8])
     return (user + nice + system + irq + softirq + steal) / os.sysconf("SC_CLK_TCK")
 
 
@@ -161,13 +162,18 @@ def nginx(home: Path, *, buffered: bool = False) -> Iterator[Server]:
 
 
 @contextmanager
-def heliograph(home: Path, keys: Path) -> Iterator[Server]:
-    """The edge as `heliograph collect` runs it, with one worker; its journal is not shipped."""
+def heliograph(home: Path, keys: Path, *, compiled: bool = True) -> Iterator[Server]:
+    """The edge as `heliograph collect` runs it, with one worker; its journal is not shipped. Not
+    compiled, it is a copy of the same sources.
+    """
     home.mkdir()
+    root = _ROOT if compiled else home / "sources"
+    for package in () if compiled else ("collector", "schemas", "heliograph", "tests"):
+        shutil.copytree(_ROOT / package, root / package, ignore=shutil.ignore_patterns("*.so"))
     shutil.copy(keys, home / "keys.json")
     wanted = collecting.settings(home, trusted_proxies=(TRUSTED,), journal_max_bytes=32 << 30)
     with core(SERVER_CORE):
-        collector = collecting.Collector(wanted)
+        collector = collecting.Collector(wanted, root)
     try:
         (worker,) = collector.children("collector.worker")
         (journal,) = directory.journals(home / "journal")
@@ -179,7 +185,8 @@ def heliograph(home: Path, keys: Path) -> Iterator[Server]:
                 count += sum(frame.events for frame in frames)
             return count
 
-        yield Server("heliograph", collector.port, worker, recorded)
+        name = "heliograph" if compiled else "heliograph, not compiled"
+        yield Server(name, collector.port, worker, recorded)
     finally:
         collector.stop()
 

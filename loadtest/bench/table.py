@@ -12,6 +12,7 @@ from typing import Final
 
 from rich.table import Table
 
+from heliograph.compiled import is_compiled
 from loadtest.bench.figures import Figure
 
 Section = tuple[str, Sequence[Figure]]
@@ -30,7 +31,7 @@ def machine() -> str:
     parts = [
         f"{os.cpu_count()} cores of {model[1] if model else platform.machine()}",
         f"Linux {platform.release()}",
-        f"Python {platform.python_version()}",
+        f"Python {platform.python_version()}, the edge {'' if is_compiled() else 'not '}compiled",
         _told("nginx", "-v", r"nginx/([\d.]+)"),
         _told("wrk", "-v", r"wrk \S*?([\d.]+\d)"),
         _told("go", "version", r"go([\d.]+)"),
