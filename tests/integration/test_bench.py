@@ -135,7 +135,7 @@ def test_a_stall_shows_in_every_request_that_was_due_in_it() -> None:
     with stalling(0.3) as port:
         client = Paced(port, 2)
         seconds = client.run([b"GET / HTTP/1.1\r\n\r\n"] * 100, 200.0)
-    assert seconds == pytest.approx(0.5, abs=0.2)
+    assert seconds >= 0.49
     waited = sum(latency > 0.02 for latency in client.latencies)
     assert waited >= 50  # 60 were due while it slept; two connections alone would show two
 
