@@ -61,8 +61,11 @@ async def fetch(host: str, port: int, connections: int, requests: list[bytes]) -
 class Waiting(asyncio.Protocol):
     """A connection that waits for its next request among the idle ones."""
 
-    def __init__(self, idle: deque["Waiting"], answered: list[float]) -> None:
+    def __init__(
+        self, idle: deque["Waiting"], answered: list[float], lost: list["Waiting"]
+    ) -> None:
         self._idle = idle
+        self._lost = lost
         self._answered = answered
         self._seen = b""
 
@@ -78,20 +81,29 @@ class Waiting(asyncio.Protocol):
             self._seen = b""
             self._idle.append(self)
 
+    def connection_lost(self, _: Exception | None) -> None:
+        self._lost.append(self)
+
 
 async def keep_pace(
     host: str, port: int, connections: int, requests: list[bytes], rate: float
 ) -> list[float]:
-    """Send all requests evenly spaced; when those that got the pixel were answered."""
+    """Send all requests evenly spaced; when those that got the pixel were answered.
+
+    Raises ConnectionError if the server closes a connection.
+    """
     loop, idle, answered = asyncio.get_running_loop(), deque[Waiting](), list[float]()
+    lost = list[Waiting]()
     for _ in range(connections):
-        await loop.create_connection(lambda: Waiting(idle, answered), host, port)
+        await loop.create_connection(lambda: Waiting(idle, answered, lost), host, port)
     began, sent = time.monotonic(), 0
     while sent < len(requests) or len(idle) < connections:
         due = min(len(requests), int((time.monotonic() - began) * rate) + 1)
         while sent < due and idle:
             idle.popleft().transport.write(requests[sent])  # type: ignore[attr-defined]
             sent += 1
+        if lost:
+            raise ConnectionError(f"{len(lost)} of {connections} connections were closed")
         await asyncio.sleep(0.002)
     return answered
 

@@ -14,6 +14,7 @@ import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Final, NamedTuple
@@ -87,12 +88,19 @@ def _embedded(home: Path, full: Path, effort: Effort) -> Iterator[Figure]:
         backlog.rewind(full)
         with _empty_store(full) as process:
             pids = {"it": process.pid}
-            rates.append(steady(lambda: backlog.taken(full), effort.events, pids))
+            rates.append(steady(partial(_taken, full, process), effort.events, pids))
     yield _rate("full journals into the embedded store", rates, goal=500_000, bar=300_000)
     yield _engine_alone(home, full)
     with _up(home) as line:
         yield from _whole("whole line, embedded", line, effort.opens)
         yield from _freshness("embedded", line, effort, (1.0, 2.0))
+
+
+def _taken(full: Path, process: "subprocess.Popen[bytes]") -> int:
+    """How far it is; raises RuntimeError where it has failed."""
+    if process.poll():
+        raise RuntimeError(f"taking the journals in ended with {process.returncode}")
+    return backlog.taken(full)
 
 
 @contextmanager
@@ -103,8 +111,11 @@ def _empty_store(full: Path) -> Iterator["subprocess.Popen[bytes]"]:
     process = subprocess.Popen(words, stdout=subprocess.DEVNULL)
     try:
         yield process
-    finally:
         process.wait(60)
+        _taken(full, process)
+    finally:
+        process.kill()
+        process.wait()
 
 
 def _engine_alone(home: Path, full: Path) -> Figure:
@@ -280,7 +291,10 @@ def _pixels(line: Line, count: int) -> str:
 def _client(line: Line, paths: str, connections: int, *rate: int) -> str:
     words = map(str, ("127.0.0.1", line.port, connections, *rate))
     argv = [sys.executable, "-m", "loadtest.client", *words]
-    return subprocess.run(argv, input=paths, capture_output=True, text=True, check=True).stdout
+    done = subprocess.run(
+        argv, input=paths, stdout=subprocess.PIPE, text=True, check=True, timeout=300
+    )
+    return done.stdout
 
 
 def _rate(what: str, rates: Sequence[Rate], *, goal: int, bar: int) -> Figure:

@@ -1,11 +1,16 @@
 """The line's section of `make bench`: it measures what it says, and so does freshness."""
 
+import asyncio
+import math
+from itertools import count
 from pathlib import Path
 
 import pytest
 
+from loadtest import client
 from loadtest.bench import line
 from loadtest.bench.fresh import delays
+from loadtest.bench.steady import begun
 
 
 @pytest.mark.kafka
@@ -18,6 +23,23 @@ def test_a_quick_run_measures_every_part(tmp_path: Path) -> None:
     assert sum("p99" in what for what in found) == 2
     shares = [figure.beside for figure in found.values() if "of the line" in figure.beside]
     assert len(shares) >= 4
+
+
+def test_a_rate_begins_when_a_commit_is_whole() -> None:
+    assert begun(iter((0, 0, 100, 150, 190, 190, 900)).__next__, math.inf) == 190
+    assert begun(count(1).__next__, math.inf) < 100, "what never stands still"
+    with pytest.raises(TimeoutError):
+        begun(lambda: 0, 0.0)
+
+
+async def test_a_connection_that_is_closed_ends_the_paced_client() -> None:
+    async def close(_: asyncio.StreamReader, outgoing: asyncio.StreamWriter) -> None:
+        outgoing.close()
+
+    async with await asyncio.start_server(close, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        with pytest.raises(ConnectionError):
+            await asyncio.wait_for(client.keep_pace("127.0.0.1", port, 2, [b"GET"] * 9, 100), 5)
 
 
 def test_a_delay_counts_from_the_answer_to_the_first_sight() -> None:
