@@ -228,8 +228,30 @@ class Writer:
 
     def _insert_runs(self, ranges: list[Range], events: int, *, whole: bool) -> None:
         """Insert what is absent of some runs, which are the `whole` stage of `events` or not."""
+        wanted = self._wanted(ranges, whole=whole)
+        missing = 0
+        for absent in (_FRESH, _ABSENT):
+            sql = _INSERT.format(
+                events=self._events, one_block=_ONE_BLOCK, absent=absent.format(**wanted), **wanted
+            )
+            execute(self._client, sql)
+            staged, different, there = self.look(ranges, whole=whole)
+            if staged != events:
+                raise StoreTrouble("the staging table lost what was loaded")
+            missing = different - there
+            if not missing:
+                return
+        raise StoreTrouble(f"{missing} events are not in the store after their insert")
+
+    def look(self, ranges: list[Range], *, whole: bool = True) -> tuple[int, int, int]:
+        """How many are staged; how many of some runs should be in the store, and how many are."""
+        wanted = self._wanted(ranges, whole=whole)
+        staged, different, there = rows(self._client, _LOOK.format(**wanted))[0]
+        return staged, different, there
+
+    def _wanted(self, ranges: list[Range], *, whole: bool) -> dict[str, str]:
         cells = {cell for found in ranges for cell in found.cells}
-        wanted = {
+        return {
             "stage": self.stage.table,
             "all_events": self._all_events,
             "young": self._young,
@@ -237,19 +259,6 @@ class Writer:
             "journals": ", ".join(sorted({f"'{found.journal}'" for found in ranges})),
             "cells": ", ".join(map(str, sorted(cells))),
         }
-        missing = 0
-        for absent in (_FRESH, _ABSENT):
-            sql = _INSERT.format(
-                events=self._events, one_block=_ONE_BLOCK, absent=absent.format(**wanted), **wanted
-            )
-            execute(self._client, sql)
-            staged, different, there = rows(self._client, _LOOK.format(**wanted))[0]
-            if staged != events:
-                raise StoreTrouble("the staging table lost what was loaded")
-            missing = different - there
-            if not missing:
-                return
-        raise StoreTrouble(f"{missing} events are not in the store after their insert")
 
     def _younger(self) -> str:
         """Rows that the retention would delete at once are not inserted: they have expired."""

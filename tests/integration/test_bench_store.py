@@ -17,7 +17,7 @@ PLAN = Plan(30_000, 40, days=60)
 
 def test_the_section_has_all_its_figures(tmp_path: Path) -> None:
     found = list(store.figures(tmp_path, quick=True))
-    assert len(found) == 30
+    assert len(found) == 44
     assert all(figure.measured[0].isdigit() for figure in found)
 
 
