@@ -1,7 +1,8 @@
 """A client that fetches each of some paths once over keep-alive connections, cheaply.
 
-`python -m loadtest.client HOST PORT CONNECTIONS [RATE] < paths` prints seconds and answered pixels.
-With a rate it sends so many a second, evenly, and prints when each was answered (monotonic clock).
+`python -m loadtest.client HOST PORT CONNECTIONS [RATE] < paths` prints when it began and ended, and
+how many pixels were answered. With a rate it sends so many a second, evenly, and prints when each
+was answered. Times are of the monotonic clock.
 """
 
 import asyncio
@@ -116,9 +117,9 @@ def main() -> None:
     if len(sys.argv) > 4:
         print(*uvloop.run(keep_pace(host, port, connections, requests, float(sys.argv[4]))))
         return
-    began = time.perf_counter()
+    began = time.monotonic()
     answered = uvloop.run(fetch(host, port, connections, requests))
-    print(time.perf_counter() - began, answered, flush=True)
+    print(began, time.monotonic(), answered, flush=True)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from schemas import event
 from schemas.journal.directory import journal_id, journals, read_position, write_position
 
 _CAMPAIGNS: Final = 200
-_BODIES: Final = 20_000  # different events; the rest repeats them under seqs of their own
+_BODIES: Final = 400_000  # different events; the rest repeats them under seqs of their own
 _LARGEST_GROUP: Final = 64
 
 
