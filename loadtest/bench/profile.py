@@ -66,10 +66,11 @@ def main() -> None:
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         turn, seen = sample(Path(folder), args.seconds, args.traffic)
-    total = seen.total()
+        places = _places(seen)
+    total = places.total()
     title = f"{turn.cpu:.1f} us of CPU a request, sampled and not compiled, {turn.rate:,.0f} /s"
     table = Table("us", "where", "what", title=title)
-    for (where, code), count in _places(seen).most_common():
+    for (where, code), count in places.most_common():
         if count / total >= _SHOWN:
             table.add_row(f"{turn.cpu * count / total:.2f}", where, code.replace("[", "\\["))
     Console(width=120).print(table)

@@ -34,7 +34,7 @@ worker_processes 1;
 worker_rlimit_nofile {connections};
 pid nginx.pid;
 error_log error.log warn;
-events {{ worker_connections {connections}; }}
+events {{ multi_accept on; worker_connections {connections}; }}
 http {{
     set_real_ip_from {trusted};
     real_ip_header X-Forwarded-For;
@@ -44,7 +44,7 @@ http {{
     keepalive_requests 1000000000;
     access_log access.log hit{buffer};
     server {{
-        listen 127.0.0.1:{port} backlog=4096;
+        listen 127.0.0.1:{port} backlog=4096 deferred;
         location /o/ {{
             empty_gif;
             add_header Cache-Control "no-cache, no-store, must-revalidate, max-age=0";
