@@ -33,10 +33,17 @@ FROM
     WHERE campaign IN {campaigns:Array(String)}
     GROUP BY campaign
     UNION ALL
+    SELECT e.campaign, count(), sum(mark), 0, 0, 0, 0, 0, 0, 0, 0, 0
+    FROM events AS e
+    GLOBAL INNER JOIN tallies AS t FINAL ON t.campaign = e.campaign
+    WHERE e.campaign IN {campaigns:Array(String)} AND ts >= until
+        AND ts >= (SELECT min(until) FROM tallies FINAL WHERE campaign IN {campaigns:Array(String)})
+    GROUP BY e.campaign
+    UNION ALL
     SELECT
         campaign,
-        sign * r.events,
-        sign * r.marks,
+        0,
+        0,
         sign * r.sends,
         sign * (r.sends > 0),
         sign * r.hits,
@@ -49,15 +56,12 @@ FROM
     FROM
     (
         SELECT
-            campaign, recipient, sign, sum(s.events) AS events, sum(s.marks) AS marks,
-            sum(is_send) AS sends, sum(s.seen) AS seen, sum(s.hits) AS hits, sum(s.opens) AS opens,
+            campaign, recipient, sign, sum(is_send) AS sends, sum(s.seen) AS seen, sum(s.hits) AS hits, sum(s.opens) AS opens,
             sum(s.clicks) AS clicks
         FROM
         (
             SELECT
                 e.campaign AS campaign, recipient, toUInt64(1 - 2 * number) AS sign,
-                count() AS events,
-                sum(mark) AS marks,
                 maxIf(ts, kind = 'sent') > maxIf(ts, kind = 'cancelled') AS is_send,
                 countIf(kind IN ('open', 'click')) AS seen,
                 countIf(kind = 'open') AS hits,
