@@ -13,4 +13,5 @@ def event_time(now: float, sent_at: int) -> int:
     A clock that is far behind would make rows that the table's TTL eats at once; the send time,
     sealed when some clock was right, bounds the error.
     """
-    return int(max(now, sent_at - SLACK_SECONDS) * 1000)
+    earliest = float(sent_at - SLACK_SECONDS)
+    return int((now if now > earliest else earliest) * 1000.0)

@@ -69,6 +69,7 @@ class Plain:
         self._lines: dict[bytes, Line] = {}
         self._new: Counter[bytes] = Counter()
         self._cuts: list[bytes] = []
+        self._whole = True  # the last had nothing more to be cut: the next may be known as it is
 
     def read(self, data: bytes) -> Request | None:
         """The plain request that the data begins with; None if none does, or not a whole one."""
@@ -82,15 +83,18 @@ class Plain:
             return None
         block = data[end + len(_END) :]
         block, forwarded = _cut(block, self._forwarded)
-        referer, values = b"", forwarded
-        known = self._known.get(block)  # none that is known has a line of those that follow
+        referer, values, known = b"", forwarded, None
+        if self._whole:
+            known = self._known.get(block)  # none that is known has a line of those that follow
         if known is None:
+            size = len(block)
             block, referer = _cut(block, self._referer)
             values += referer
             for cut in self._cuts:
                 block, value = _cut(block, cut)
                 values += value
             known = self._known.get(block)
+            self._whole = len(block) == size
         if known is None or len(data) > MAX_REQUEST or values.translate(None, _IN_VALUE):
             return self._study(data, len(start))
         return (

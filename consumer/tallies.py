@@ -28,12 +28,15 @@ _SETTLED: Final = 60
 _LARGE: Final = 30_000
 #: Events of campaigns that are counted by one statement.
 _TOGETHER: Final = 500_000
-#: Campaigns whose tally does not hold, is a day old, or lacks a twentieth of what there is. One
+#: Seconds after which a tally is counted anew: if there are new events, and in any case.
+_OLD: Final = 600
+_TOO_OLD: Final = 86_400
+#: Campaigns whose tally does not hold, is old, or lacks a twentieth of what there is. One
 #: that was large is counted on when it is no more, or its old tally would be in use for ever.
 _STALE: Final = """
 WITH young AS
 (
-    SELECT campaign, until FROM {database}.tallies FINAL WHERE until >= {until} - 86400
+    SELECT campaign, until FROM {database}.tallies FINAL WHERE until >= {until} - {too_old}
 )
 SELECT campaign, sum(total)
 FROM
@@ -53,7 +56,8 @@ GROUP BY campaign
 HAVING sum(total) > 0 AND (sum(total) >= {large} OR max(c.until) > 0)
     AND (sum(c.events) != 0 OR sum(c.marks) != 0
     OR (sum(c.since) * 20 > sum(total) AND max(c.until) < {until})
-    OR max(c.until) < {until} - 86400)
+    OR (sum(c.since) > 0 AND max(c.until) < {until} - {old})
+    OR max(c.until) < {until} - {too_old})
 ORDER BY sum(total) DESC
 """
 #: Names are given in hex, for the embedded engine takes what follows a blank line for statements.
@@ -83,7 +87,9 @@ def stale(client: Client, database: str, until: int, large: int = 0) -> list[lis
 
     `large` is how many events make a campaign large.
     """
-    asked = _STALE.format(database=database, until=until, large=large or _LARGE)
+    asked = _STALE.format(
+        database=database, until=until, large=large or _LARGE, old=_OLD, too_old=_TOO_OLD
+    )
     found: list[list[str]] = []
     room = 0
     for name, total in rows(client, asked, **_GENTLY):

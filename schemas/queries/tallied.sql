@@ -5,9 +5,10 @@
 -- what the tally was made of is not what there is.
 WITH stirred AS
 (
-    SELECT campaign, recipient
-    FROM events
-    WHERE campaign IN {campaigns:Array(String)}
+    SELECT e.campaign AS campaign, recipient
+    FROM events AS e
+    GLOBAL INNER JOIN tallies AS t FINAL ON t.campaign = e.campaign
+    WHERE e.campaign IN {campaigns:Array(String)} AND ts >= until
         AND ts >= (SELECT min(until) FROM tallies FINAL WHERE campaign IN {campaigns:Array(String)})
 )
 SELECT
