@@ -12,7 +12,7 @@ from clickhouse_connect.driver.client import Client
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from consumer.batch import Batch
+from consumer.batch import MAX_JOURNALS, Batch
 from consumer.errors import Poison, StoreTrouble
 from consumer.store import TableGone, execute, rows
 from schemas import flaw
@@ -234,7 +234,7 @@ def test_a_batch_of_very_many_journals(client: Client) -> None:
 
 def test_a_batch_closes_before_its_journals_are_too_many() -> None:
     found = Batch(1_000_000, 1 << 28, 1.0)
-    for n in range(500):
+    for n in range(MAX_JOURNALS):
         assert not found.full
         found.add(block([body()], 1, f"{n:028x}"), 0.0)
     assert found.full
