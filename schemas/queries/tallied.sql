@@ -57,8 +57,8 @@ FROM
     FROM
     (
         SELECT
-            campaign, recipient, sign, sum(is_send) AS sends, sum(s.seen) AS seen, sum(s.hits) AS hits, sum(s.opens) AS opens,
-            sum(s.clicks) AS clicks
+            campaign, recipient, sign, sum(is_send) AS sends, sum(s.seen) AS seen,
+            sum(s.hits) AS hits, sum(s.opens) AS opens, sum(s.clicks) AS clicks
         FROM
         (
             SELECT
