@@ -74,7 +74,8 @@ class Beacon:
     ) -> Recorded:
         """Take a hit on the token `text`. Answer only when `stored`, if there is one, is done."""
         try:
-            link, body = self.take(purpose, text, client, address, referer, self._clock())
+            token = text.encode("utf-8", "surrogatepass")  # what is not ASCII is malformed
+            link, body = self.take(purpose, token, client, address, referer, self._clock())
         except TokenError as error:
             self.refuse(purpose, error)
             return Recorded("", None)
@@ -94,7 +95,7 @@ class Beacon:
     def take(
         self,
         purpose: Purpose,
-        text: str,
+        text: bytes,
         client: Client,
         address: str,
         referer: str,

@@ -34,7 +34,7 @@ log = logging.getLogger(__name__)
 #: Pipelined requests taken of one read; what follows is aiohttp's.
 _MOST_PIPELINED: Final = 64
 #: What a token may look like. Other bytes may be an escaped one: aiohttp unescapes.
-_TOKEN_LIKE: Final = re.compile(r"[A-Za-z0-9_-]*")
+_TOKEN_LIKE: Final = re.compile(rb"[A-Za-z0-9_-]*")
 
 
 #: What a connection gets: so many pixels, and then its end, or aiohttp with the bytes left.

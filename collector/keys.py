@@ -28,7 +28,7 @@ class Keys:
         self._asked = monotonic()
         self.ring = keyring.load(path)
 
-    def unseal(self, purpose: Purpose, text: str) -> tuple[Sealed, str]:
+    def unseal(self, purpose: Purpose, text: bytes) -> tuple[Sealed, str]:
         """What a token says and the id of its key; raises TokenError.
 
         An unknown key may be one that was added a moment ago: the file is looked at, but not more

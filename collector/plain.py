@@ -44,7 +44,7 @@ _MOST_CUT: Final = 6
 
 #: A plain request: its token (not looked at), X-Forwarded-For, Referer, what the other fields say,
 #: whether it is the connection's last, and how many bytes it was. No class: this is made for each.
-Request = tuple[str, str, str, Client, bool, int]
+Request = tuple[bytes, str, str, Client, bool, int]
 
 
 class Line(NamedTuple):
@@ -95,10 +95,10 @@ class Plain:
                 values += value
             known = self._known.get(block)
             self._whole = len(block) == size
-        if known is None or len(data) > MAX_REQUEST or values.translate(None, _IN_VALUE):
+        if known is None or len(data) > MAX_REQUEST or not _may_be(values):
             return self._study(data, len(start))
         return (
-            data[len(start) : end].decode("latin-1"),
+            data[len(start) : end],
             forwarded.decode("latin-1"),
             _text(referer) if referer else "",
             known[0],
@@ -129,7 +129,7 @@ class Plain:
             return None
         client, close = Client("GET", fields), options == "close"
         self._remember(data[end + len(_END) :], client, close)
-        token = data[start:end].decode("latin-1")
+        token = data[start:end]
         forwarded, referer = fields.get("x-forwarded-for", ""), fields.get("referer", "")
         return token, forwarded, referer, client, close, len(data)
 
@@ -165,6 +165,11 @@ class Plain:
 
 def _text(value: bytes) -> str:
     return value.strip(b" \t").decode("utf-8", "surrogateescape")
+
+
+def _may_be(values: bytes) -> bool:
+    """Whether all bytes may stand in a field's value. The first look is enough for nearly all."""
+    return values.decode("latin-1").isprintable() or not values.translate(None, _IN_VALUE)
 
 
 def _cut(block: bytes, start: bytes) -> tuple[bytes, bytes]:

@@ -51,18 +51,19 @@ def _wide(value: str) -> bool:
 
 
 def send_part(campaign: str, send: str) -> bytes:
-    """The fields that all events of a send share, as a piece of JSON."""
-    return _piece(campaign=clean(campaign, 255), send=clean(send, 255))
+    """The fields that all events of a send share, as a piece of JSON, with a comma."""
+    return _piece(campaign=clean(campaign, 255), send=clean(send, 255)) + b","
 
 
 def client_part(method: str, user_agent: str, accept_language: str, prefetch: str) -> bytes:
-    """The fields that all requests of a client's kind share, as a piece of JSON."""
-    return _piece(
+    """The fields that all requests of a client's kind share, as the last piece of an event."""
+    client = _piece(
         method=clean(method, 16),
         user_agent=clean(user_agent, 512),
         accept_language=clean(accept_language, 64),
         prefetch=clean(prefetch, 64),
     )
+    return client + b"}\n"
 
 
 def _piece(**fields: str | int) -> bytes:
@@ -91,19 +92,16 @@ def hit(
             orjson.dumps(recipient),
             b',"message_id":"","address":"',
             address.encode(),
-            b'","referer":',
-            orjson.dumps(clean(referer, 512)) if referer else b'""',
-            b',"key_id":"',
+            b'","referer":%b,"key_id":"' % orjson.dumps(clean(referer, 512)) if referer else _NONE,
             key_id.encode(),
-            b'","link":',
-            orjson.dumps(link) if link else b'""',
-            b",",
+            b'","link":%b,' % orjson.dumps(link) if link else b'","link":"",',
             parts[0],
-            b",",
             parts[1],
-            b"}\n",
         )
     )
+
+
+_NONE: Final = b'","referer":"","key_id":"'
 
 
 @lru_cache(maxsize=16)
@@ -130,11 +128,9 @@ def event(
     prefetch: str = "",
 ) -> bytes:
     """The body of an event: the rest of its line, behind the identity that the journal adds."""
-    return b'"ts":%d,"kind":"%b",%b,%b,%b}\n' % (
+    return b'"ts":%d,"kind":"%b",%b,%b%b' % (
         ts,
         kind.encode(),
-        send_part(campaign, send),
-        client_part(method, user_agent, accept_language, prefetch),
         _piece(
             sent_at=sent_at,
             recipient=clean(recipient, 255),
@@ -144,6 +140,8 @@ def event(
             referer=clean(referer, 512),
             key_id=key_id,
         ),
+        send_part(campaign, send),
+        client_part(method, user_agent, accept_language, prefetch),
     )
 
 

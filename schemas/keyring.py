@@ -65,11 +65,11 @@ class Keyring:
         self.minting_id = minting[0].id
         self.ring_id = hashlib.sha256(content.hash_secret).hexdigest()[:16]
         self.ciphers = {
-            token.encode64(bytes.fromhex(key.id)): (key.id, AESSIV(key.secret))
+            token.encode64(bytes.fromhex(key.id)).encode(): (key.id, AESSIV(key.secret))
             for key in content.keys
         }
         self._prefix = bytes.fromhex(self.minting_id)
-        self._minting = self.ciphers[token.encode64(self._prefix)][1]
+        self._minting = self.ciphers[token.encode64(self._prefix).encode()][1]
 
     def seal(self, purpose: Purpose, sealed: Sealed) -> str:
         """A token under the minting key; raises ValueError where the content does not fit."""
@@ -77,7 +77,7 @@ class Keyring:
 
     def unseal(self, purpose: Purpose, text: str) -> tuple[Sealed, str]:
         """What a token says and the id of its key; raises TokenError with the reason."""
-        return token.unseal(self.ciphers, purpose, text)
+        return token.unseal(self.ciphers, purpose, text.encode("utf-8", "surrogatepass"))
 
     def hash_recipient(self, recipient: str) -> str:
         """A stable pseudonym: 32 hex digits of keyed BLAKE2b over the trimmed lower-case text."""

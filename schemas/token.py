@@ -15,12 +15,14 @@ a pixel's token is no link's.
 
 import binascii
 import re
+import string
 from collections.abc import Mapping
 from enum import IntEnum
 from functools import lru_cache
 from typing import Final, Literal, NamedTuple
 from urllib.parse import urlsplit
 
+import msgspec
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESSIV
 
@@ -33,12 +35,17 @@ MAX_TEXT: Final = 4096
 MAX_NAME: Final = 255
 MAX_LINK: Final = 2048
 _DATA: Final = {"open": [b"heliograph/1/open"], "click": [b"heliograph/1/click"]}
-_TEXT: Final = re.compile(rf"[A-Za-z0-9_-]{{{MIN_TEXT},{MAX_TEXT}}}")
-#: The URL alphabet to the standard one, whose own + / and = become what base64 refuses.
-_TO_STANDARD: Final = bytes.maketrans(b"-_+/=", b"+/!!!")
-#: What a text of this length, modulo 4, may end with: the bits left over are zeros (and 1: never).
+_TEXT: Final = re.compile(rb"[A-Za-z0-9_-]{%d,%d}" % (MIN_TEXT, MAX_TEXT))
+#: The URL alphabet to the standard one; all else becomes what base64 refuses.
+_LETTERS: Final = (string.ascii_letters + string.digits).encode()
+_OTHERS: Final = bytes(set(range(256)) - set(_LETTERS + b"-_"))
+_TO_STANDARD: Final = bytes.maketrans(b"-_" + _OTHERS, b"+/" + b"!" * len(_OTHERS))
+#: msgspec reads base64 three times as fast as binascii does, as a JSON string with its padding.
+_BASE64: Final = msgspec.json.Decoder(bytes)
+_CLOSE: Final = (b'"', b'!"', b'=="', b'="')
+#: What a text of this length, modulo 4, may end with: the bits left over are zeros. (0: anything.)
 _ENDS: Final[tuple[frozenset[int], ...]] = (
-    frozenset(range(256)),
+    frozenset(),
     frozenset(),
     frozenset(b"AQgw"),
     frozenset(b"AEIMQUYcgkosw048"),
@@ -156,18 +163,16 @@ def encode64(raw: bytes) -> str:
     return binascii.b2a_base64(raw, newline=False).translate(_TO_URL).rstrip(b"=").decode()
 
 
-def decode64(text: str) -> bytes:
+def decode64(text: bytes) -> bytes:
     """The inverse of `encode64`; TokenError("malformed") on every text it would not write."""
+    left = len(text) % 4
     try:
-        raw = text.encode("ascii")
-        value = binascii.a2b_base64(
-            raw.translate(_TO_STANDARD) + b"=" * (-len(raw) % 4), strict_mode=True
-        )
-    except ValueError:
+        raw: bytes = _BASE64.decode(b'"' + text.translate(_TO_STANDARD) + _CLOSE[left])
+    except msgspec.MsgspecError:
         raise TokenError("malformed") from None
-    if raw and raw[-1] not in _ENDS[len(raw) % 4]:
+    if left and text[-1] not in _ENDS[left]:
         raise TokenError("malformed")
-    return value
+    return raw
 
 
 def seal(cipher: AESSIV, key_id: bytes, purpose: Purpose, sealed: Sealed) -> str:
@@ -178,13 +183,13 @@ def seal(cipher: AESSIV, key_id: bytes, purpose: Purpose, sealed: Sealed) -> str
     return text
 
 
-def well_formed(text: str) -> bool:
+def well_formed(text: bytes) -> bool:
     """Whether a text has a token's alphabet and length: the check before any decoding."""
     return _TEXT.fullmatch(text) is not None
 
 
 def unseal(
-    ciphers: Mapping[str, tuple[str, AESSIV]], purpose: Purpose, text: str
+    ciphers: Mapping[bytes, tuple[str, AESSIV]], purpose: Purpose, text: bytes
 ) -> tuple[Sealed, str]:
     """What a token says, and the id of its key. `ciphers` are the ids and ciphers of keys, by what
     their tokens begin with. Raises TokenError.

@@ -121,7 +121,7 @@ def test_a_link_says_what_was_sealed(link: str) -> None:
 
 
 def test_every_flipped_bit_is_refused() -> None:
-    raw = token.decode64(GOOD[4:])
+    raw = token.decode64(GOOD[4:].encode())
     for bit in range(len(raw) * 8):
         changed = bytearray(raw)
         changed[bit // 8] ^= 1 << bit % 8

@@ -69,7 +69,7 @@ def _valid() -> list[dict[str, object]]:
 
 def _flip(text: str) -> str:
     """With one bit of the seal's first byte changed."""
-    raw = bytearray(token.decode64(text[4:]))
+    raw = bytearray(token.decode64(text[4:].encode()))
     raw[0] ^= 1
     return text[:4] + token.encode64(bytes(raw))
 
