@@ -24,7 +24,7 @@ class Block:
 
 
 #: The look for what is there names each journal; the batch closes before that is too long.
-MAX_JOURNALS = 250
+MAX_JOURNALS = 125
 
 
 @dataclass(slots=True)

@@ -67,6 +67,8 @@ def main() -> int:
             pass
         elif up := data_dir.running(data):
             print(f"the line that runs on {data} (pid {up.pid}); the run's rows stay in its store")
+        elif args.data:
+            parser.error(f"no `make up` runs on {data}")
         else:
             print(f"no `make up` runs on {data}: a line of its own for this run, on an empty "
                   "directory that is deleted afterwards", flush=True)  # fmt: skip

@@ -65,8 +65,10 @@ class Master:
         try:
             if not self._options.headless:
                 raise UsageError("a run is made of its options: add --headless")
-            if self._options.rate * self._options.seconds < 1:
-                raise UsageError("--rate times --seconds is less than one request")
+            if not 1 <= self._options.rate * self._options.seconds < 1e9:
+                raise UsageError("--rate times --seconds is less than one request, or no number")
+            if self._options.mails < 0:
+                raise UsageError("--mails is less than none")
             self._prepare()
         except (UsageError, SettingsError, Failure) as error:
             print(f"loadtest: {error}", file=sys.stderr)

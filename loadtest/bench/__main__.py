@@ -64,6 +64,9 @@ def main(words: Sequence[str] | None = None) -> int:
     args = parser.parse_args(words)
     if unknown := set(args.sections) - set(SECTIONS):
         parser.error(f"no section {', '.join(sorted(unknown))}: {', '.join(SECTIONS)}")
+    for folder in (args.scratch, args.markdown and args.markdown.parent):
+        if folder and not folder.is_dir():
+            parser.error(f"no folder {folder}")
     if old := stale():
         parser.error(f"compiled before their sources changed: {', '.join(old)}: run `make bench`")
     machine = table.machine()  # before the load is our own

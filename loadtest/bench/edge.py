@@ -197,7 +197,7 @@ def _compared(
     if not isinstance(mine, list) or not isinstance(theirs, list):
         return
     ratios = sorted(m.cpu / t.cpu for m, t in zip(mine, theirs, strict=True))
-    measured, spread = middle(ratios, "x", 2)
+    measured, spread = middle(ratios, "x", 2 if goal is None or goal > 1 else 3)
     what, ratio = f"{traffic.what}: {_OURS} / {other}", ratios[len(ratios) // 2]
     if goal is None or bar is None:
         yield Figure(what, measured, spread)
