@@ -24,6 +24,7 @@ from heliograph.http import connect
 
 _READONLY: Final = "164"
 _STARTING_SECONDS: Final = 15.0
+_ANSWER_SECONDS: Final = 600.0
 _ESCAPES: Final = str.maketrans({"\\": "\\\\", "\n": "\\n", "\t": "\\t", "\r": "\\r"})
 
 
@@ -41,17 +42,20 @@ def canned(name: str) -> str:
 
 
 @contextlib.contextmanager
-def open_store(settings: ConsumerSettings, *, live: bool = False) -> Iterator["Store"]:
+def open_store(
+    settings: ConsumerSettings, *, live: bool = False, seconds: float = _ANSWER_SECONDS
+) -> Iterator["Store"]:
     """The store that the settings name; raises UsageError or Failure.
 
     Where `up` does not run, what its journals still hold is taken in first; with `live`, only a
-    store that something writes to will do.
+    store that something writes to will do. One behind HTTP has so many `seconds` for an answer.
     """
     if settings.clickhouse:
-        yield HttpStore(settings.clickhouse, settings.database, server=True)
+        yield HttpStore(settings.clickhouse, settings.database, server=True, seconds=seconds)
         return
     if sql := running_sql(settings.data):
-        yield HttpStore(sql, settings.database, server=False, owner=_owner(settings.data))
+        owner = _owner(settings.data)
+        yield HttpStore(sql, settings.database, server=False, owner=owner, seconds=seconds)
     elif live:
         raise Failure(f"`heliograph up` does not run on {settings.data}: nothing is counted")
     else:
@@ -97,13 +101,22 @@ def message(text: str) -> str:
 class HttpStore:
     """A store behind ClickHouse's HTTP interface."""
 
-    def __init__(self, url: str, database: str, *, server: bool, owner: str = "") -> None:
+    def __init__(
+        self,
+        url: str,
+        database: str,
+        *,
+        server: bool,
+        owner: str = "",
+        seconds: float = _ANSWER_SECONDS,
+    ) -> None:
         """`server`: it is a ClickHouse, not the SQL port of `up`, which `owner` opens wide."""
         self._url = urlsplit(url)
         if self._url.scheme not in ("http", "https") or not self._url.hostname:
             raise UsageError(f"{url!r} is no http or https URL of ClickHouse")
         self._database = database
         self._server = server
+        self._seconds = seconds
         self._headers = {"Content-Type": "text/plain; charset=utf-8"}
         if owner:
             self._headers["X-Heliograph-Owner"] = owner
@@ -133,7 +146,7 @@ class HttpStore:
         query = urlencode(asked if method == "POST" else {**asked, "query": sql})
         path = f"{self._url.path or '/'}?{query}"
         try:
-            connection = connect(self._url, (8123, 8443), 600)
+            connection = connect(self._url, (8123, 8443), self._seconds)
             connection.request(method, path, body, self._headers)
             return connection.getresponse()
         except (OSError, http.client.HTTPException) as error:

@@ -20,7 +20,7 @@ from heliograph.access import open_store
 from heliograph.errors import Failure, UsageError
 from heliograph.settings import read
 from loadtest.meter import Meter
-from loadtest.reconcile import Rows, audit, settle, unsound
+from loadtest.reconcile import PATIENCE, Rows, audit, settle, unsound
 from loadtest.run import Run, Work
 from loadtest.scenarios import SCENARIOS
 from loadtest.tally import Difference, Tally, compare
@@ -164,8 +164,11 @@ class Master:
         print("\nstopping: waiting for the last answers …", flush=True)
         if self._work:
             self._work.stop()
-        else:
+        elif self._workers:
             self._runner.send_message("halt")
+        else:  # it still waits for workers
+            self._runner.quit()
+            os._exit(130)
 
     def _conclude(self, **_: object) -> None:
         """The run is over, or has to be."""
@@ -186,7 +189,7 @@ class Master:
         difference, counted, faults, notes = None, 0.0, [], []
         try:
             print("counting …", flush=True)
-            with open_store(self._settings, live=True) as store:
+            with open_store(self._settings, live=True, seconds=PATIENCE) as store:
                 rows = Rows(store, run.name)
                 difference, counted, faults, notes = self._reconcile(tally, rows)
         except Failure as error:

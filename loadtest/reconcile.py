@@ -85,9 +85,11 @@ def audit(settings: ConsumerSettings) -> list[dict[str, Any]]:
     where = ["--clickhouse", settings.clickhouse] if settings.clickhouse else []
     where = where or ["--data", str(settings.data)]
     argv = [HELIOGRAPH, "audit", "--format", "json", "--database", settings.database, *where]
-    done = subprocess.run(argv, capture_output=True, text=True, check=False)
     try:
+        done = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=PATIENCE)
         told: list[dict[str, Any]] = json.loads(done.stdout)
+    except subprocess.TimeoutExpired:
+        raise Failure(f"the audit has not ended within {PATIENCE:g} s") from None
     except ValueError:
         raise Failure(f"the audit failed: {done.stderr.strip() or 'it says nothing'}") from None
     return told

@@ -36,9 +36,9 @@ MAX_NAME: Final = 255
 MAX_LINK: Final = 2048
 _DATA: Final = {"open": [b"heliograph/1/open"], "click": [b"heliograph/1/click"]}
 _TEXT: Final = re.compile(rb"[A-Za-z0-9_-]{%d,%d}" % (MIN_TEXT, MAX_TEXT))
-#: The URL alphabet to the standard one; all else becomes what base64 refuses.
 _LETTERS: Final = (string.ascii_letters + string.digits).encode()
 _OTHERS: Final = bytes(set(range(256)) - set(_LETTERS + b"-_"))
+#: The URL alphabet to the standard one; all else becomes what base64 refuses.
 _TO_STANDARD: Final = bytes.maketrans(b"-_" + _OTHERS, b"+/" + b"!" * len(_OTHERS))
 #: msgspec reads base64 three times as fast as binascii does, as a JSON string with its padding.
 _BASE64: Final = msgspec.json.Decoder(bytes)

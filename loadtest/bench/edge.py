@@ -33,6 +33,7 @@ CONNECTIONS: Final = 10_000
 _NGINX: Final = "nginx"
 _OURS: Final = "heliograph"
 _PLAIN: Final = "heliograph, not compiled"
+_OVER: Final = "handed-over"
 _QUIET: Final = 0.1  # of the core may be others'
 _STRICTEST: Final = 1.25
 _KEEP_ALIVE: Final = 700_000  # more than nginx answers in a turn
@@ -255,8 +256,10 @@ def _weights(home: Path, work: Workload, count: int) -> Iterator[Figure]:
     try:
         with servers.nginx(home / "nginx-idle") as server:
             weights[_NGINX] = memory_each(server, work.keep_alive, count) / 1024
-        with servers.heliograph(home / "heliograph-idle", work.keys) as server:
-            weights[_OURS] = memory_each(server, work.keep_alive, count) / 1024
+        for name in (_OURS, _OVER):
+            with servers.heliograph(home / f"{name}-idle", work.keys) as server:
+                each = memory_each(server, work.keep_alive, count, plain=name == _OURS)
+                weights[name] = each / 1024
     except LeftOut as reason:
         yield left_out(f"{count:,} open connections", str(reason))
         return
@@ -265,7 +268,7 @@ def _weights(home: Path, work: Workload, count: int) -> Iterator[Figure]:
         f"{count:,} open connections, all answered again",
         f"{mine:.1f} KiB each",
         "",
-        f"nginx {weights[_NGINX]:.1f} KiB",
+        f"nginx {weights[_NGINX]:.1f} KiB; handed over to aiohttp {weights[_OVER]:.1f} KiB",
         "<= 10 KiB",
         mine <= 10,
     )

@@ -12,12 +12,15 @@ _RANGE = Path("/proc/sys/net/ipv4/ip_local_port_range")
 _SPARE = 500  # descriptors and ports for all else
 
 
-def memory_each(server: Server, file: Path, count: int) -> float:
+def memory_each(server: Server, file: Path, count: int, *, plain: bool = True) -> float:
     """Resident bytes of the server for each of `count` open connections, all of which are
-    answered at their beginning and again after a while. Raises LeftOut, ConnectionError.
+    answered at their beginning and again after a while; not `plain`, with a query behind the path.
+    Raises LeftOut, ConnectionError.
     """
     _allow(count)
     requests = read(file, 2 * count)
+    if not plain:
+        requests = [request.replace(b".gif ", b".gif?a ", 1) for request in requests]
     with socket.create_connection(("127.0.0.1", server.port)) as warm:
         for request in requests[:2000]:
             _ask(warm, request)
