@@ -105,24 +105,21 @@ class Beacon:
 
         Raises TokenError, which is not counted yet, nor is an event.
         """
-        sealed, key_id = self._keys.unseal(purpose, text)
-        mode = sealed.mode
+        fields, key_id = self._keys.unseal(purpose, text)
+        campaign, send, recipient, sent_at, mode, link = fields
         if mode is _OFF:
             self._hits[purpose, "off"] += 1
-            return sealed.link, b""
+            return link, b""
         full = mode is _FULL
         body = event.hit(
-            event_time(now, sealed.sent_at),
+            event_time(now, sent_at),
             purpose,
-            sealed.sent_at,
-            sealed.recipient,
+            sent_at,
+            recipient,
             address if full else "",
             referer if full else "",
             key_id,
-            sealed.link,
-            (
-                self._send_part(sealed.campaign, sealed.send),
-                client.full if full else client.reduced,
-            ),
+            link,
+            (self._send_part(campaign, send), client.full if full else client.reduced),
         )
-        return sealed.link, body
+        return link, body

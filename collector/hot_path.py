@@ -132,10 +132,9 @@ class HotPath:
             return connection, 0, False, b""
         pixels, close = 0, False
         while data and not (close or connection.left) and pixels < _MOST_PIPELINED:
-            request = self._plain.read(data)
-            if request is None:
+            token, forwarded, referer, client, close, size = self._plain.read(data)
+            if not size:
                 break
-            token, forwarded, referer, client, close, size = request
             address = connection.address
             if forwarded and connection.proxied:
                 address = self._proxies.behind(address, (forwarded,))

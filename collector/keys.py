@@ -8,7 +8,7 @@ from typing import Final
 
 from schemas import keyring, token
 from schemas.keyring import KeyFileError
-from schemas.token import Purpose, Sealed, TokenError
+from schemas.token import Fields, Purpose, TokenError
 
 log = logging.getLogger(__name__)
 
@@ -28,7 +28,7 @@ class Keys:
         self._asked = monotonic()
         self.ring = keyring.load(path)
 
-    def unseal(self, purpose: Purpose, text: bytes) -> tuple[Sealed, str]:
+    def unseal(self, purpose: Purpose, text: bytes) -> tuple[Fields, str]:
         """What a token says and the id of its key; raises TokenError.
 
         An unknown key may be one that was added a moment ago: the file is looked at, but not more

@@ -43,8 +43,10 @@ _MOST_CUT: Final = 6
 
 
 #: A plain request: its token (not looked at), X-Forwarded-For, Referer, what the other fields say,
-#: whether it is the connection's last, and how many bytes it was. No class: this is made for each.
+#: whether it is the connection's last, and how many bytes it was. No class and no None: so compiled
+#: code makes no object of it.
 Request = tuple[bytes, str, str, Client, bool, int]
+NOT_PLAIN: Final[Request] = (b"", "", "", Client("GET", {}), False, 0)
 
 
 class Line(NamedTuple):
@@ -71,16 +73,16 @@ class Plain:
         self._cuts: list[bytes] = []
         self._whole = True  # the last had nothing more to be cut: the next may be known as it is
 
-    def read(self, data: bytes) -> Request | None:
-        """The plain request that the data begins with; None if none does, or not a whole one."""
+    def read(self, data: bytes) -> Request:
+        """The plain request that the data begins with; NOT_PLAIN if none does, or no whole one."""
         for start in self._starts:
             if data.startswith(start):
                 break
         else:
-            return None
+            return NOT_PLAIN
         end = data.find(_END)
         if end < 0:
-            return None
+            return NOT_PLAIN
         block = data[end + len(_END) :]
         block, forwarded = _cut(block, self._forwarded)
         referer, values, known = b"", forwarded, None
@@ -106,7 +108,7 @@ class Plain:
             len(data),
         )
 
-    def _study(self, data: bytes, start: int) -> Request | None:
+    def _study(self, data: bytes, start: int) -> Request:
         """Read line by line; remember what was found plain."""
         if max(len(self._known), len(self._lines), len(self._new)) >= _MOST_KNOWN:
             self._forget()
@@ -114,19 +116,19 @@ class Plain:
         blank = data.find(b"\r\n\r\n", end)
         # No line is no Host; and compiled code refuses a slice that ends before it begins.
         if end < 0 or blank <= end + len(_END) or blank + 4 > MAX_REQUEST:
-            return None
+            return NOT_PLAIN
         if blank + 4 < len(data):  # pipelined: one at a time
             return self.read(data[: blank + 4])
         fields: dict[str, str] = {}
         for text in data[end + len(_END) + 2 : -4].split(b"\r\n"):
             line = self._lines.get(text) or self._study_line(text)
             if line is None or line.name in fields:
-                return None
+                return NOT_PLAIN
             fields[line.name] = line.value
         options = fields.get("connection", "keep-alive").lower()
         host = fields.get("host", "").encode("utf-8", "surrogateescape")
         if options not in ("keep-alive", "close") or not good_host(host):
-            return None
+            return NOT_PLAIN
         client, close = Client("GET", fields), options == "close"
         self._remember(data[end + len(_END) :], client, close)
         token = data[start:end]

@@ -77,7 +77,9 @@ class Keyring:
 
     def unseal(self, purpose: Purpose, text: str) -> tuple[Sealed, str]:
         """What a token says and the id of its key; raises TokenError with the reason."""
-        return token.unseal(self.ciphers, purpose, text.encode("utf-8", "surrogatepass"))
+        raw = text.encode("utf-8", "surrogatepass")
+        fields, key_id = token.unseal(self.ciphers, purpose, raw)
+        return Sealed(*fields), key_id
 
     def hash_recipient(self, recipient: str) -> str:
         """A stable pseudonym: 32 hex digits of keyed BLAKE2b over the trimmed lower-case text."""
