@@ -33,6 +33,7 @@ from consumer.migrate import migrate, set_retention
 from consumer.settings import ConsumerSettings
 from consumer.sql.front import sql_app
 from consumer.store import open_embedded, patiently
+from consumer.verdicts import Verdicts
 from consumer.writer import writers
 from schemas.child import end_of_service, read_settings, start_logging
 from schemas.files import write_whole
@@ -77,6 +78,7 @@ def _loop(client: Client, loader: Client, settings: ConsumerSettings, metrics: M
         writers,
         client,
         settings.database,
+        verdicts=Verdicts.of(settings),
         random=os.urandom,
         clock=time.time,
         retention_days=settings.retention_days,

@@ -21,6 +21,7 @@ from consumer.metrics import Metrics
 from consumer.migrate import pending, set_retention
 from consumer.settings import ConsumerSettings
 from consumer.store import connect
+from consumer.verdicts import Verdicts
 from consumer.writer import writers
 from schemas.child import end_of_service, start_logging
 
@@ -67,6 +68,7 @@ async def consume(settings: ConsumerSettings, health: socket.socket) -> None:
             writers,
             client,
             settings.database,
+            verdicts=Verdicts.of(settings),
             random=os.urandom,
             clock=time.time,
             retention_days=settings.retention_days,

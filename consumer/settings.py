@@ -35,6 +35,7 @@ class ConsumerSettings(KafkaSettings, frozen=True, kw_only=True):
     retention_days: Annotated[
         int, Meta(description="days that events are kept; 0: for ever", ge=0)
     ] = 0
+    rules: Annotated[str, Meta(description="directory with rules and networks of one's own")] = ""
     sql_port: Annotated[
         int, Meta(description="port of the read-only SQL port (embedded); 0: any", ge=0, le=65535)
     ] = 0

@@ -25,14 +25,16 @@ from consumer.batch import Batch, Block, Partition
 from consumer.errors import Poison, StoreTrouble
 from consumer.stage import Stage
 from consumer.store import execute, rows
+from consumer.verdicts import STAGED, Verdicts
 
 _INSERT: Final = """
 INSERT INTO {events}
 SETTINGS {one_block}
+WITH {given}
 SELECT
     journal, toUInt64(seq), fromUnixTimestamp64Milli(toInt64(ts), 'UTC'), kind, campaign, send,
     recipient, message_id, toDateTime(toUInt32(sent_at), 'UTC'), link, method, address, user_agent,
-    accept_language, referer, prefetch, key_id
+    accept_language, referer, prefetch, key_id, {verdict}
 FROM {stage}
 WHERE {young} AND {here} AND {absent}
 """
@@ -149,6 +151,7 @@ class Writer:
         client: Client,
         database: str,
         partition: Partition,
+        verdicts: Verdicts,
         *,
         random: Callable[[int], bytes],
         clock: Callable[[], float],
@@ -157,6 +160,7 @@ class Writer:
         loader: Client | None = None,
     ) -> None:
         self._client = client
+        self._verdicts = verdicts
         self._clock = clock
         self._retention_days = retention_days
         self._young = "1"
@@ -229,6 +233,7 @@ class Writer:
     def _insert_runs(self, ranges: list[Range], events: int, *, whole: bool) -> None:
         """Insert what is absent of some runs, which are the `whole` stage of `events` or not."""
         wanted = self._wanted(ranges, whole=whole)
+        wanted["given"], wanted["verdict"] = self._verdicts.sql(STAGED)
         missing = 0
         for absent in (_FRESH, _ABSENT):
             sql = _INSERT.format(
@@ -278,9 +283,12 @@ class Writer:
         execute(self._client, f"INSERT INTO {self._taken} VALUES {values}", async_insert=0)
 
 
-def writers(*given: Any, **how: Any) -> tuple[Writer, Writer]:
+def writers(
+    client: Client, database: str, partition: Partition, *, verdicts: Verdicts, **how: Any
+) -> tuple[Writer, Writer]:
     """Both writers of a partition that is being taken over; arguments as for one."""
-    first = Writer(*given, **how)
+    verdicts.install(client)
+    first = Writer(client, database, partition, verdicts, **how)
     return first, first.twin()
 
 

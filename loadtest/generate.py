@@ -29,6 +29,7 @@ from consumer.migrate import migrate
 from consumer.settings import ConsumerSettings
 from consumer.sql.gate import quote
 from consumer.store import connect, execute, open_embedded, rows
+from consumer.verdicts import STORED, Verdicts
 from heliograph import data_dir
 from loadtest.traffic import AGENTS
 
@@ -85,17 +86,25 @@ WHERE ts < fromUnixTimestamp64Milli({end} * 1000, 'UTC')
 """
 _EVENTS: Final = """
 INSERT INTO {database}.events
+WITH {given}
+SELECT *, {verdict}
+FROM
+(
 SELECT
     lower(concat(leftPad(hex(toUInt64(toUnixTimestamp(day, 'UTC')) * 1000 - worker * 37), 12, '0'),
         leftPad(hex(cityHash64({seed}, day, worker)), 16, '0'))) AS journal,
     row_number() OVER (PARTITION BY day, worker ORDER BY ts, n, i) AS seq,
     ts, kind, campaign,
-    if(i = 3, campaign || '/again', campaign),
-    'customer-' || toString(person), '', toDateTime(sent + 259200 * (i = 3), 'UTC'),
-    if(kind = 'click', concat('https://shop.example/', campaign, '/', toString(pick % 5 + 1)), ''),
-    multiIf(i < 10, '', kind = 'open' AND {chance_e6} < 0.003, 'HEAD', 'GET'),
-    if(i < 10, '', IPv4NumToString(toUInt32(cityHash64({seed}, 'ip', person)))),
-    if(i < 10, '', {agents}[agent]), if(i < 10, '', {languages}[pick % 6 + 1]), '', '', '0a1b2c'
+    if(i = 3, campaign || '/again', campaign) AS send,
+    'customer-' || toString(person) AS recipient, '' AS message_id,
+    toDateTime(sent + 259200 * (i = 3), 'UTC') AS sent_at,
+    if(kind = 'click', concat('https://shop.example/', campaign, '/', toString(pick % 5 + 1)), '')
+        AS link,
+    multiIf(i < 10, '', kind = 'open' AND {chance_e6} < 0.003, 'HEAD', 'GET') AS method,
+    if(i < 10, '', IPv4NumToString(toUInt32(cityHash64({seed}, 'ip', person)))) AS address,
+    if(i < 10, '', {agents}[agent]) AS user_agent,
+    if(i < 10, '', {languages}[pick % 6 + 1]) AS accept_language, '' AS referer, '' AS prefetch,
+    '0a1b2c' AS key_id
 FROM
 (
     SELECT
@@ -111,6 +120,7 @@ FROM
     WHERE ts >= fromUnixTimestamp64Milli({since} * 1000, 'UTC')
         AND ts < fromUnixTimestamp64Milli({until} * 1000, 'UTC')
     ORDER BY ts, n, i LIMIT {left}
+)
 )
 """
 _TAKEN: Final = """
@@ -174,7 +184,11 @@ class Generator:
 
     def run(self) -> None:
         """Make everything; raises RuntimeError if the store is not empty."""
-        migrate(self._client, str(self._names["database"]))
+        database = str(self._names["database"])
+        migrate(self._client, database)
+        verdicts = Verdicts(database)
+        verdicts.install(self._client)
+        self._names["given"], self._names["verdict"] = verdicts.sql(STORED)
         if self._one("SELECT count() FROM {database}.events"):
             raise RuntimeError("the store holds events already")
         self._do("DROP TABLE IF EXISTS {database}.draft SYNC")

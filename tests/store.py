@@ -10,6 +10,7 @@ from clickhouse_connect.driver.client import Client
 from consumer.batch import Batch, Block, Partition
 from consumer.migrate import migrate
 from consumer.store import open_embedded
+from consumer.verdicts import Verdicts
 from consumer.writer import Writer
 from schemas import event
 from tests.engine import Engine
@@ -80,7 +81,17 @@ def batch(*blocks: Block) -> Batch:
 def writer(client: Client, partition: Partition = PARTITION, **options: object) -> Writer:
     """A writer that has taken its partition over."""
     clock: Callable[[], float] = lambda: float(NOW)  # noqa: E731
-    made = Writer(client, "heliograph", partition, random=os.urandom, clock=clock, **options)  # type: ignore[arg-type]
+    verdicts = Verdicts("heliograph")
+    verdicts.install(client)
+    made = Writer(
+        client,
+        "heliograph",
+        partition,
+        verdicts,
+        random=os.urandom,
+        clock=clock,
+        **options,  # type: ignore[arg-type]
+    )
     made.stage.fence()
     return made
 

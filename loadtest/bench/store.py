@@ -27,6 +27,7 @@ import chdb
 from consumer import tallies
 from consumer.batch import Batch, Block
 from consumer.store import open_embedded, rows
+from consumer.verdicts import Verdicts
 from consumer.writer import Writer
 from heliograph.access import Answer, canned
 from heliograph.campaigns import rates
@@ -181,8 +182,10 @@ class _Inserts:
 
     def __init__(self, home: Path) -> None:
         self._client = open_embedded(home / "store")
+        verdicts = Verdicts("heliograph")
+        verdicts.install(self._client)
         self._writer = Writer(
-            self._client, "heliograph", ("bench", 0), random=urandom, clock=time.time
+            self._client, "heliograph", ("bench", 0), verdicts, random=urandom, clock=time.time
         )
         self._store = _Store(home)
         self._batches = self._made()

@@ -30,6 +30,7 @@ from consumer.settings import ConsumerSettings
 from consumer.source import OnRelease
 from consumer.stage import Stage
 from consumer.store import TableGone, connect, open_embedded
+from consumer.verdicts import Verdicts
 from consumer.writer import Writer, writers
 from schemas import event
 from tests.engine import Engine, clickhouse_url, client, engine
@@ -66,11 +67,14 @@ def a_batch(*blocks: Block) -> Batch:
 
 
 def a_writer(at: Any, name: str) -> Writer:
-    return Writer(at, name, PARTITION, random=os.urandom, clock=time.time)
+    verdicts = Verdicts(name)
+    verdicts.install(at)
+    return Writer(at, name, PARTITION, verdicts, random=os.urandom, clock=time.time)
 
 
 def both_writers(at: Any, name: str, loader: Any = None) -> tuple[Writer, Writer]:
-    return writers(at, name, PARTITION, random=os.urandom, clock=time.time, loader=loader)
+    how = {"random": os.urandom, "clock": time.time, "loader": loader}
+    return writers(at, name, PARTITION, verdicts=Verdicts(name), **how)
 
 
 def make_slow(at: Any, name: str, seconds: float) -> None:

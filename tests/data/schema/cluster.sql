@@ -446,3 +446,54 @@ ALTER TABLE heliograph.events_local ON CLUSTER 'main' MODIFY SETTING enable_vert
 -- The tallies of a cluster, spread by campaign.
 CREATE TABLE IF NOT EXISTS heliograph.tallies ON CLUSTER 'main' AS heliograph.tallies_local
 ENGINE = Distributed('main', heliograph, tallies_local, cityHash64(campaign));
+
+-- 0008_verdicts.sql
+
+-- What a hit was judged to be, by which rule, and under which rules; '' where nothing was judged.
+ALTER TABLE heliograph.events_local ON CLUSTER 'main'
+ADD COLUMN IF NOT EXISTS class Enum8(
+    '' = 0, 'human' = 1, 'proxy' = 2, 'prefetch' = 3, 'scanner' = 4, 'self' = 5, 'unknown' = 6
+),
+ADD COLUMN IF NOT EXISTS rule LowCardinality(String),
+ADD COLUMN IF NOT EXISTS ruleset LowCardinality(String);
+
+ALTER TABLE heliograph.events ON CLUSTER 'main'
+ADD COLUMN IF NOT EXISTS class Enum8(
+    '' = 0, 'human' = 1, 'proxy' = 2, 'prefetch' = 3, 'scanner' = 4, 'self' = 5, 'unknown' = 6
+),
+ADD COLUMN IF NOT EXISTS rule LowCardinality(String),
+ADD COLUMN IF NOT EXISTS ruleset LowCardinality(String);
+
+-- The lists of networks that were loaded by `heliograph networks load`, beside those of the rules.
+CREATE TABLE IF NOT EXISTS heliograph.networks_local ON CLUSTER 'main'
+(
+    list LowCardinality(String),
+    network String,
+    at DateTime('UTC')
+)
+ENGINE = ReplicatedMergeTree
+ORDER BY (list, network);
+
+-- The rules of each version as its dictionaries read them: agents by pattern, lists by network.
+CREATE TABLE IF NOT EXISTS heliograph.rules_agents_local ON CLUSTER 'main'
+(
+    version LowCardinality(String),
+    id UInt64,
+    parent_id UInt64,
+    regexp String,
+    keys Array(String),
+    `values` Array(String),
+    at DateTime('UTC') DEFAULT now()
+)
+ENGINE = ReplicatedReplacingMergeTree
+ORDER BY (version, id);
+
+CREATE TABLE IF NOT EXISTS heliograph.rules_networks_local ON CLUSTER 'main'
+(
+    version LowCardinality(String),
+    network String,
+    lists String,
+    at DateTime('UTC') DEFAULT now()
+)
+ENGINE = ReplicatedReplacingMergeTree
+ORDER BY (version, network);

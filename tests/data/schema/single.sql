@@ -428,3 +428,54 @@ ALTER TABLE heliograph.events DROP INDEX IF EXISTS by_seq;
 
 -- A column at a time is for rows that are long: with these it takes twice the time of a merge.
 ALTER TABLE heliograph.events MODIFY SETTING enable_vertical_merge_algorithm = 0;
+
+-- 0008_verdicts.sql
+
+-- What a hit was judged to be, by which rule, and under which rules; '' where nothing was judged.
+ALTER TABLE heliograph.events
+ADD COLUMN IF NOT EXISTS class Enum8(
+    '' = 0, 'human' = 1, 'proxy' = 2, 'prefetch' = 3, 'scanner' = 4, 'self' = 5, 'unknown' = 6
+),
+ADD COLUMN IF NOT EXISTS rule LowCardinality(String),
+ADD COLUMN IF NOT EXISTS ruleset LowCardinality(String);
+
+ALTER TABLE heliograph.events
+ADD COLUMN IF NOT EXISTS class Enum8(
+    '' = 0, 'human' = 1, 'proxy' = 2, 'prefetch' = 3, 'scanner' = 4, 'self' = 5, 'unknown' = 6
+),
+ADD COLUMN IF NOT EXISTS rule LowCardinality(String),
+ADD COLUMN IF NOT EXISTS ruleset LowCardinality(String);
+
+-- The lists of networks that were loaded by `heliograph networks load`, beside those of the rules.
+CREATE TABLE IF NOT EXISTS heliograph.networks
+(
+    list LowCardinality(String),
+    network String,
+    at DateTime('UTC')
+)
+ENGINE = MergeTree
+ORDER BY (list, network);
+
+-- The rules of each version as its dictionaries read them: agents by pattern, lists by network.
+CREATE TABLE IF NOT EXISTS heliograph.rules_agents
+(
+    version LowCardinality(String),
+    id UInt64,
+    parent_id UInt64,
+    regexp String,
+    keys Array(String),
+    `values` Array(String),
+    at DateTime('UTC') DEFAULT now()
+)
+ENGINE = ReplacingMergeTree
+ORDER BY (version, id);
+
+CREATE TABLE IF NOT EXISTS heliograph.rules_networks
+(
+    version LowCardinality(String),
+    network String,
+    lists String,
+    at DateTime('UTC') DEFAULT now()
+)
+ENGINE = ReplacingMergeTree
+ORDER BY (version, network);
