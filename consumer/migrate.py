@@ -15,6 +15,7 @@ from clickhouse_connect.driver.client import Client
 from consumer.errors import Misfit
 from consumer.settings import ConsumerSettings
 from consumer.store import execute, rows
+from schemas.ruleset import load_names
 
 _LEDGER: Final = """
 CREATE TABLE IF NOT EXISTS {database}.migrations{on_cluster}
@@ -52,14 +53,18 @@ def migrations(*, cluster: bool) -> list[Migration]:
     return sorted(found, key=lambda migration: migration.number)
 
 
-def render(text: str, database: str, cluster: str) -> list[str]:
-    """The statements of a file for a database, on one node or on a cluster."""
+def render(text: str, database: str, cluster: str, access: str = "") -> list[str]:
+    """The statements of a file for a database, on one node or on a cluster.
+
+    `access` names the user of a dictionary's source: see `dictionary_access`.
+    """
     names = {
         "database": database,
         "cluster_name": f"'{cluster}'",
         "on_cluster": f" ON CLUSTER '{cluster}'" if cluster else "",
         "replicated": "Replicated" if cluster else "",
         "local": "_local" if cluster else "",
+        "access": access,
     }
     for name, value in names.items():
         text = text.replace(f"{{{name}}}", value)
@@ -97,7 +102,7 @@ def pending(client: Client, database: str, cluster: str = "") -> list[Migration]
     return [migration for number, migration in sorted(known.items()) if number not in applied]
 
 
-def migrate(client: Client, database: str, cluster: str = "") -> list[str]:
+def migrate(client: Client, database: str, cluster: str = "", access: str = "") -> list[str]:
     """Apply what is pending; the names of the files applied. Running it again does nothing."""
     on_cluster = f" ON CLUSTER '{cluster}'" if cluster else ""
     execute(client, f"CREATE DATABASE IF NOT EXISTS {database}{on_cluster} ENGINE = Atomic")
@@ -105,7 +110,7 @@ def migrate(client: Client, database: str, cluster: str = "") -> list[str]:
         execute(client, statement)
     done = []
     for migration in pending(client, database, cluster):
-        for statement in render(migration.text, database, cluster):
+        for statement in render(migration.text, database, cluster, access):
             execute(client, statement)
         execute(
             client,
@@ -114,7 +119,26 @@ def migrate(client: Client, database: str, cluster: str = "") -> list[str]:
             async_insert=0,
         )
         done.append(migration.name)
+    _load_names(client, database, cluster)
     return done
+
+
+def _load_names(client: Client, database: str, cluster: str) -> None:
+    """Fill the dictionaries of clients' and systems' names, unless they hold these already."""
+    table = f"{database}.names{'_local' if cluster else ''}"
+    names = load_names()
+    version = hashlib.sha256(repr(names).encode()).hexdigest()[:16]
+    if rows(client, f"SELECT DISTINCT version FROM {table}") == [(version,)]:
+        return
+    execute(client, f"TRUNCATE TABLE {table}")
+    given = [
+        [kind, place, 0, pattern, ["name"], [name], version]
+        for kind, found in names.items()
+        for place, (pattern, name) in enumerate(found, 1)
+    ]
+    client.insert(table, given, settings={"async_insert": 0})
+    for kind in names:
+        execute(client, f"SYSTEM RELOAD DICTIONARY {database}.{kind}_names")
 
 
 def set_retention(client: Client, settings: ConsumerSettings) -> None:

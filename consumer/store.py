@@ -13,6 +13,7 @@ from clickhouse_connect.driver.exceptions import ClickHouseError
 
 from consumer.errors import Misfit, Poison, StoreTrouble
 from consumer.settings import ConsumerSettings
+from schemas.ruleset import quoted
 
 UNKNOWN_TABLE = 60
 #: The server's error codes that blame the data, and nothing but the data.
@@ -85,6 +86,15 @@ def connect(settings: ConsumerSettings) -> Client:
             query_retries=0,
             autogenerate_session_id=False,
         )
+
+
+def dictionary_access(settings: ConsumerSettings) -> str:
+    """What the source of a dictionary says of who reads it: the user of the settings' URL."""
+    url = urlsplit(settings.clickhouse)
+    if not url.username:
+        return ""
+    user, password = (quoted(unquote(text or "")) for text in (url.username, url.password))
+    return f" USER {user} PASSWORD {password}"
 
 
 def open_embedded(path: Path) -> Client:

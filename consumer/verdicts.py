@@ -4,16 +4,16 @@ Each version of the rules has dictionaries of its own, so two consumers with dif
 disturb each other, and a verdict's version names what it was made by.
 """
 
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Final
-from urllib.parse import unquote, urlsplit
 
 from clickhouse_connect.driver.client import Client
 
 from consumer.errors import Misfit
 from consumer.settings import ConsumerSettings
-from consumer.store import execute, rows
-from schemas.ruleset import RuleError, load, quoted
+from consumer.store import dictionary_access, execute, rows
+from schemas.ruleset import TOLD, RuleError, Sql, load
 
 #: Seconds since the send of a staged hit and of a stored one; NULL if the send's time is unknown.
 STAGED: Final = "if(sent_at > 0, toFloat64(ts) / 1000 - toFloat64(sent_at), NULL)"
@@ -68,24 +68,25 @@ class Verdicts:
     @classmethod
     def of(cls, settings: ConsumerSettings) -> "Verdicts":
         """As the settings say; raises Misfit where the user's rules cannot be used."""
-        url = urlsplit(settings.clickhouse)
-        user, password = (quoted(unquote(text or "")) for text in (url.username, url.password))
         rules = Path(settings.rules) if settings.rules else None
         try:
             return cls(
                 settings.database,
                 rules=rules,
                 cluster=settings.cluster,
-                access=f" USER {user} PASSWORD {password}" if url.username else "",
+                access=dictionary_access(settings),
             )
         except (RuleError, OSError) as error:
             raise Misfit(f"HELIOGRAPH_RULES: {error}") from None
 
-    def install(self, client: Client) -> None:
-        """See to it that the store has the dictionaries of these rules and of its networks."""
-        listed: dict[str, list[str]] = {}
-        for name, network in rows(client, f"SELECT list, network FROM {self._database}.networks"):
-            listed.setdefault(name, []).append(network)
+    def install(self, client: Client, networks: Mapping[str, Iterable[str]] | None = None) -> None:
+        """See to it that the store has the dictionaries of these rules, and of the networks in it
+        or of those given.
+        """
+        listed = dict(networks or {})
+        if networks is None:
+            asked = f"SELECT list, groupArray(network) FROM {self._database}.networks GROUP BY list"
+            listed = dict(rows(client, asked))
         self.ruleset = load(self._rules, listed)
         version = self.ruleset.version
         local = self._names["local"]
@@ -100,7 +101,7 @@ class Verdicts:
         for made in (_AGENTS, _NETWORKS):
             execute(client, made.format(version=version, **self._names))
 
-    def sql(self, since: str) -> tuple[str, str]:
-        """What to put after WITH, and the columns class, rule and ruleset: see `Ruleset.sql`."""
+    def sql(self, since: str, told: str = TOLD) -> Sql:
+        """SQL of a verdict by what is installed: see `Ruleset.sql`."""
         at, version = self._database, self.ruleset.version
-        return self.ruleset.sql(f"{at}.agents_{version}", f"{at}.networks_{version}", since)
+        return self.ruleset.sql(f"{at}.agents_{version}", f"{at}.networks_{version}", since, told)

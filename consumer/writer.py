@@ -233,7 +233,8 @@ class Writer:
     def _insert_runs(self, ranges: list[Range], events: int, *, whole: bool) -> None:
         """Insert what is absent of some runs, which are the `whole` stage of `events` or not."""
         wanted = self._wanted(ranges, whole=whole)
-        wanted["given"], wanted["verdict"] = self._verdicts.sql(STAGED)
+        verdict = self._verdicts.sql(STAGED)
+        wanted |= {"given": verdict.given, "verdict": ", ".join(verdict.columns)}
         missing = 0
         for absent in (_FRESH, _ABSENT):
             sql = _INSERT.format(

@@ -188,7 +188,8 @@ class Generator:
         migrate(self._client, database)
         verdicts = Verdicts(database)
         verdicts.install(self._client)
-        self._names["given"], self._names["verdict"] = verdicts.sql(STORED)
+        verdict = verdicts.sql(STORED)
+        self._names |= {"given": verdict.given, "verdict": ", ".join(verdict.columns)}
         if self._one("SELECT count() FROM {database}.events"):
             raise RuntimeError("the store holds events already")
         self._do("DROP TABLE IF EXISTS {database}.draft SYNC")

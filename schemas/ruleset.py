@@ -8,13 +8,14 @@ by network, and the SQL that asks these: the one place where a verdict is made.
 
 import hashlib
 import ipaddress
+import re
 import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from importlib import resources
 from importlib.resources.abc import Traversable
 from pathlib import Path
-from typing import Annotated, Final, Literal
+from typing import Annotated, Final, Literal, NamedTuple
 
 import msgspec
 from msgspec import Meta
@@ -25,27 +26,52 @@ Name = Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9.+-]{0,63}$")]
 
 #: The place of no rule.
 _NONE: Final = 65_535
-#: The place of the first rule that holds, and what it says.
-_SQL: Final = """
-    toLowCardinality(user_agent) AS verdict_ua,
-    {since} AS verdict_since,
-    kind IN ('open', 'click') AS verdict_due,
-    dictGet('{agents}', 'place', verdict_ua) AS verdict_agent,
-    dictGet('{agents}', 'home', verdict_ua) AS verdict_home,
-    dictGet('{networks}', 'lists', toIPv6OrDefault(address)) AS verdict_lists,
-    least(verdict_agent{places}) AS verdict_place,
-    verdict_place = verdict_agent AND verdict_home != ''
-        AND position(verdict_lists, concat(' ', verdict_home, ' ')) = 0 AS verdict_elsewhere
----
-    multiIf(NOT verdict_due, '', verdict_elsewhere, 'unknown',
+#: Whether the consent mode kept anything of the client.
+TOLD: Final = "(address != '' OR user_agent != '')"
+#: What a verdict is made of, step by step: the place of the first rule that holds, and then what
+#: that rule says.
+_STEPS: Final = {
+    "verdict_ua": "toLowCardinality(user_agent)",
+    "verdict_since": "{since}",
+    "verdict_told": "{told}",
+    "verdict_due": "kind IN ('open', 'click')",
+    "verdict_agent": "dictGet('{agents}', 'place', verdict_ua)",
+    "verdict_home": "dictGet('{agents}', 'home', verdict_ua)",
+    "verdict_lists": "dictGet('{networks}', 'lists', toIPv6OrDefault(address))",
+    "verdict_place": "least(verdict_agent{places})",
+    "verdict_elsewhere": "verdict_place = verdict_agent AND verdict_home != '' AND address != '' "
+    "AND position(verdict_lists, concat(' ', verdict_home, ' ')) = 0",
+}
+_COLUMNS: Final = (
+    """multiIf(NOT verdict_due, '', verdict_elsewhere, 'unknown',
         verdict_place = verdict_agent, dictGet('{agents}', 'class', verdict_ua),
-        transform(verdict_place, [{numbers}], [{classes}], 'unknown')),
-    multiIf(NOT verdict_due, '',
+        transform(verdict_place, [{numbers}], [{classes}], 'unknown'))""",
+    """multiIf(NOT verdict_due, '',
         verdict_elsewhere, concat(dictGet('{agents}', 'rule', verdict_ua), '-elsewhere'),
         verdict_place = verdict_agent, dictGet('{agents}', 'rule', verdict_ua),
-        transform(verdict_place, [{numbers}], [{names}], 'none')),
-    if(verdict_due, '{version}', '')
-"""
+        transform(verdict_place, [{numbers}], [{names}], 'none'))""",
+    "if(verdict_due, '{version}', '')",
+)
+
+
+class Sql(NamedTuple):
+    """SQL of a verdict: what to put after WITH, and the columns class, rule and ruleset by that."""
+
+    given: str
+    columns: tuple[str, ...]
+    steps: Mapping[str, str]
+
+    @property
+    def alone(self) -> tuple[str, ...]:
+        """The columns as expressions that need no WITH, for where none can be."""
+        known: dict[str, str] = {}
+        for name, step in self.steps.items():
+            known[name] = f"({_put(step, known)})"
+        return tuple(_put(column, known) for column in self.columns)
+
+
+def _put(sql: str, known: Mapping[str, str]) -> str:
+    return re.sub(r"\bverdict_\w+", lambda found: known[found[0]], sql)
 
 
 class RuleError(ValueError):
@@ -53,13 +79,15 @@ class RuleError(ValueError):
 
 
 class Case(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A hit that a rule must decide: `delay_s` is seconds since the send."""
+    """A hit that a rule must decide: `delay_s` is seconds since the send, `lists` hold its `ip`."""
 
     ua: str = ""
-    ip: str | None = None
+    ip: str = ""
     headers: dict[str, str] = {}
     method: str = "GET"
     delay_s: float | None = None
+    send: str = ""
+    lists: tuple[str, ...] = ()
 
 
 class Rule(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -67,8 +95,9 @@ class Rule(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
 
     agent: a pattern of the User-Agent. home: a list of networks that such an agent comes from; from
     elsewhere it is `unknown`, if the list is loaded. prefetch: a pattern of the header that
-    announces a prefetch. method: a pattern of the method. network: a list that holds the address.
-    before: seconds after the send; `timeless` says whether it holds when these are not known.
+    announces a prefetch. method: a pattern of the method. send: a pattern of the send's name.
+    network: a list that holds the address. before: seconds after the send; `timeless` says whether
+    it holds when these are not known. untold: neither agent nor address is known.
     """
 
     id: Name
@@ -80,16 +109,33 @@ class Rule(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     home: str = ""
     prefetch: str = ""
     method: str = ""
+    send: str = ""
     network: str = ""
+    untold: bool = False
     before: int = 0
     timeless: bool = False
 
     @property
-    def only_agent(self) -> bool:
-        """Whether the dictionary of agents decides it alone."""
-        return bool(self.agent) and not (
-            self.prefetch or self.method or self.network or self.before
-        )
+    def conditions(self) -> list[str]:
+        """What must hold, as SQL; none where the dictionary of agents alone decides."""
+        held = [
+            f"match({column}, {quoted(pattern)})"
+            for column, pattern in (
+                ("prefetch", self.prefetch),
+                ("method", self.method),
+                ("send", self.send),
+            )
+            if pattern
+        ]
+        if self.network:
+            held.append(f"position(verdict_lists, {quoted(f' {self.network} ')}) > 0")
+        if self.untold:
+            held.append("NOT verdict_told")
+        if self.before:
+            held.append(f"ifNull(verdict_since < {self.before}, {int(self.timeless)})")
+        if held and self.agent:
+            held.append(f"match(verdict_ua, {quoted(self.agent)})")
+        return held
 
 
 @dataclass(frozen=True)
@@ -109,21 +155,13 @@ class Ruleset:
 
     def agents(self) -> list[tuple[int, str, list[str], list[str]]]:
         """The rows of the regexp_tree: place, pattern, attribute names, attributes."""
-        return [
-            (
-                place,
-                rule.agent,
-                ["place", "class", "rule", "home"],
-                [
-                    str(place),
-                    rule.verdict,
-                    rule.id,
-                    rule.home if rule.home in self.networks else "",
-                ],
-            )
-            for place, rule in enumerate(self.rules, 1)
-            if rule.only_agent
-        ]
+        found = []
+        for place, rule in enumerate(self.rules, 1):
+            if not rule.conditions:
+                home = rule.home if rule.home in self.networks else ""
+                told = [str(place), rule.verdict, rule.id, home]
+                found.append((place, _regexp(rule.agent), ["place", "class", "rule", "home"], told))
+        return found
 
     def lists(self) -> list[tuple[str, str]]:
         """The rows of the ip_trie: each network, and all lists that hold it, each in spaces."""
@@ -132,9 +170,7 @@ class Ruleset:
             for network in listed:
                 named.setdefault(network, set()).add(name)
         found, above = [], list[Network]()
-        for network in sorted(
-            named, key=lambda n: (n.version, int(n.network_address), n.prefixlen)
-        ):
+        for network in sorted(named, key=_order):
             while above and not _within(network, above[-1]):
                 above.pop()
             if above:
@@ -143,29 +179,41 @@ class Ruleset:
             found.append((str(network), f" {' '.join(sorted(named[network]))} "))
         return found
 
-    def sql(self, agents: str, networks: str, since: str) -> tuple[str, str]:
-        """What to put after WITH, and the columns class, rule and ruleset of a hit.
+    def sql(self, agents: str, networks: str, since: str, told: str = TOLD) -> Sql:
+        """SQL of the verdict of a hit.
 
-        `agents` and `networks` name the dictionaries, `since` is SQL of the seconds since the send.
-        The hit's columns are called as in `events`.
+        `agents` and `networks` name the dictionaries; `since` is SQL of the seconds since the send,
+        `told` of whether anything of the client is known. The hit's columns are called as in
+        `events`.
         """
-        rest = [(n, rule) for n, rule in enumerate(self.rules, 1) if not rule.only_agent]
+        rest = [(n, rule) for n, rule in enumerate(self.rules, 1) if rule.conditions]
         places = "".join(
-            f",\n        if({_conditions(rule)}, toUInt16({n}), toUInt16({_NONE}))"
+            f",\n        if({' AND '.join(rule.conditions)}, toUInt16({n}), toUInt16({_NONE}))"
             for n, rule in rest
         )
-        told = {
+        values = {
             "agents": agents,
             "networks": networks,
             "since": since,
+            "told": told,
             "places": places,
             "numbers": ", ".join(f"toUInt16({n})" for n, _ in rest),
             "classes": ", ".join(quoted(rule.verdict) for _, rule in rest),
             "names": ", ".join(quoted(rule.id) for _, rule in rest),
             "version": self.version,
         }
-        given, columns = (part.format(**told) for part in _SQL.split("\n---\n"))
-        return given, columns
+        steps = {name: step.format(**values) for name, step in _STEPS.items()}
+        given = ",\n    ".join(f"{step} AS {name}" for name, step in steps.items())
+        return Sql(given, tuple(column.format(**values) for column in _COLUMNS), steps)
+
+
+def _regexp(pattern: str) -> str:
+    """A pattern for a dictionary, which looks for its literals first, but as they are written."""
+    return pattern + (r"|[^\s\S]" if "(?i" in pattern else "")
+
+
+def _order(network: Network) -> tuple[int, int, int]:
+    return network.version, int(network.network_address), network.prefixlen
 
 
 def _within(inner: Network, outer: Network) -> bool:
@@ -174,21 +222,6 @@ def _within(inner: Network, outer: Network) -> bool:
         and int(outer.network_address) <= int(inner.network_address)
         and int(inner.broadcast_address) <= int(outer.broadcast_address)
     )
-
-
-def _conditions(rule: Rule) -> str:
-    held = []
-    if rule.agent:
-        held.append(f"match(verdict_ua, {quoted(rule.agent)})")
-    if rule.prefetch:
-        held.append(f"match(prefetch, {quoted(rule.prefetch)})")
-    if rule.method:
-        held.append(f"match(method, {quoted(rule.method)})")
-    if rule.network:
-        held.append(f"position(verdict_lists, {quoted(f' {rule.network} ')}) > 0")
-    if rule.before:
-        held.append(f"ifNull(verdict_since < {rule.before}, {int(rule.timeless)})")
-    return " AND ".join(held)
 
 
 def quoted(text: str) -> str:
@@ -245,3 +278,14 @@ def parse(lines: Iterable[str]) -> tuple[Network, ...]:
         except ValueError as error:
             raise RuleError(f"line {number}: {error}") from None
     return tuple(found)
+
+
+def load_names() -> dict[str, list[tuple[str, str]]]:
+    """For `client` and `system` the patterns of agents in order, and the name that each gives."""
+    found: dict[str, list[tuple[str, str]]] = {}
+    for kind in ("client", "system"):
+        for name in (f"{kind}s-own.jsonl", f"{kind}s.jsonl"):
+            for line in (shipped() / "names" / name).read_text("utf-8").splitlines():
+                told = msgspec.json.decode(line, type=dict[str, str])
+                found.setdefault(kind, []).append((_regexp(told["agent"]), told["name"]))
+    return found

@@ -20,10 +20,11 @@ def run(args: Namespace) -> int:
     if not settings.clickhouse:
         raise UsageError("name ClickHouse: --clickhouse URL (`up` migrates its own store)")
     from consumer.migrate import migrate
-    from consumer.store import connect
+    from consumer.store import connect, dictionary_access
 
     greet(settings.clickhouse)
-    done = migrate(connect(settings), settings.database, settings.cluster)
+    access = dictionary_access(settings)
+    done = migrate(connect(settings), settings.database, settings.cluster, access)
     for name in done:
         print(f"applied {name}")
     if not done:

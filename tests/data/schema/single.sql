@@ -479,3 +479,55 @@ CREATE TABLE IF NOT EXISTS heliograph.rules_networks
 )
 ENGINE = ReplacingMergeTree
 ORDER BY (version, network);
+
+-- 0009_names.sql
+
+-- How a user agent is called: the family of a mail client or browser, and the system. Filled from
+-- schemas/rules/names by whatever migrates. (A dictionary of patterns may not be empty.)
+CREATE TABLE IF NOT EXISTS heliograph.names
+(
+    kind LowCardinality(String), -- client or system
+    id UInt64,
+    parent_id UInt64,
+    regexp String,
+    keys Array(String),
+    `values` Array(String),
+    version String
+)
+ENGINE = MergeTree
+ORDER BY (kind, id);
+
+CREATE DICTIONARY IF NOT EXISTS heliograph.client_names
+(
+    regexp String,
+    name String
+)
+PRIMARY KEY regexp
+SOURCE(CLICKHOUSE(QUERY 'SELECT id, parent_id, regexp, keys, `values`
+    FROM heliograph.names WHERE kind = \'client\'
+    UNION ALL SELECT 65535, 0, \'^$\', [\'name\'], [\'\']'))
+LAYOUT(REGEXP_TREE)
+LIFETIME(0);
+
+CREATE DICTIONARY IF NOT EXISTS heliograph.system_names
+(
+    regexp String,
+    name String
+)
+PRIMARY KEY regexp
+SOURCE(CLICKHOUSE(QUERY 'SELECT id, parent_id, regexp, keys, `values`
+    FROM heliograph.names WHERE kind = \'system\'
+    UNION ALL SELECT 65535, 0, \'^$\', [\'name\'], [\'\']'))
+LAYOUT(REGEXP_TREE)
+LIFETIME(0);
+
+-- Hits with their verdicts, and what fetched them: the mail client's or browser's family, and the
+-- system; '' where the agent does not tell.
+CREATE OR REPLACE VIEW heliograph.hits AS
+SELECT
+    campaign, send, recipient, ts, kind, method, class, rule, ruleset,
+    dictGet('heliograph.client_names', 'name', user_agent) AS client,
+    dictGet('heliograph.system_names', 'name', user_agent) AS system,
+    user_agent, address, sent_at, link, journal, seq
+FROM heliograph.events
+WHERE kind IN ('open', 'click');

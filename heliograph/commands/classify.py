@@ -1,0 +1,126 @@
+"""`heliograph classify`: hits from elsewhere, judged by the rules of the store."""
+
+import sys
+from argparse import ArgumentParser, Namespace
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from itertools import islice
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+import orjson
+
+from collector.beacon import PREFETCH_HEADERS
+from consumer.settings import ConsumerSettings
+from heliograph import lists, options
+from heliograph.errors import Failure, UsageError
+from heliograph.settings import read
+
+_TOGETHER: Final = 50_000
+
+
+class Record(msgspec.Struct, frozen=True):
+    """A line. `ts` and `sent_at` are Unix seconds, milliseconds or ISO 8601; `delay_s`, their
+    difference in seconds, will do as well. `label` and `confidence` are for `accuracy`.
+    """
+
+    ua: str | None = None
+    ip: str | None = None
+    headers: dict[str, str] | None = None
+    method: str | None = None
+    ts: float | str | None = None
+    sent_at: float | str | None = None
+    delay_s: float | None = None
+    label: str = ""
+    confidence: str = ""
+
+
+def add(parser: ArgumentParser) -> None:
+    """Declare the options."""
+    parser.description = (
+        "Read JSON lines (ua, ip, headers; optional method, ts and sent_at) and write them back\n"
+        "with class, rule and version, as the store would judge them."
+    )
+    add_options(parser)
+
+
+def add_options(parser: ArgumentParser) -> None:
+    """The file, and by what it is judged."""
+    parser.add_argument("file", metavar="FILE", nargs="?", default="-",
+                        help="JSON lines (default: standard input)")  # fmt: skip
+    parser.add_argument("--networks", metavar="LIST=FILE", action="append", default=[],
+                        help="a list as of `networks load`; repeatable")  # fmt: skip
+    options.add(parser, ConsumerSettings, only=frozenset(("rules",)))
+
+
+def run(args: Namespace) -> int:
+    """Judge a file."""
+    for line, _, verdict in judged(args):
+        told = orjson.loads(line)
+        told |= {"class": verdict.name, "rule": verdict.rule, "version": verdict.version}
+        sys.stdout.buffer.write(orjson.dumps(told) + b"\n")
+    return 0
+
+
+def judged(args: Namespace) -> Iterator[tuple[bytes, Record, Any]]:
+    """Each line of the file, what it says, and its verdict; raises Failure on one that is none."""
+    from consumer.classify import judging
+
+    settings = read(ConsumerSettings, args)
+    rules = Path(settings.rules) if settings.rules else None
+    with lists.source(args.file) as file, judging(rules, _networks(args.networks)) as judge:
+        lines = ((n, line) for n, line in enumerate(file, 1) if line.strip())
+        while group := list(islice(lines, _TOGETHER)):
+            records = [_record(n, line) for n, line in group]
+            verdicts = judge([hit(record) for record in records])
+            for (_, line), record, verdict in zip(group, records, verdicts, strict=True):
+                yield line, record, verdict
+
+
+def _record(number: int, line: bytes) -> Record:
+    try:
+        return msgspec.json.decode(line, type=Record)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise Failure(f"line {number}: {error}") from None
+
+
+def hit(record: Record) -> Any:
+    """What a line says, as the edge would have recorded it."""
+    from consumer.classify import Hit
+
+    headers = {name.lower(): value for name, value in (record.headers or {}).items()}
+    since = record.delay_s
+    if since is None and record.ts and record.sent_at:
+        since = _seconds(record.ts) - _seconds(record.sent_at)
+    return Hit(
+        headers.get("user-agent") if record.ua is None else record.ua,
+        record.ip or "",
+        next((headers[name] for name in PREFETCH_HEADERS if headers.get(name)), ""),
+        record.method or "GET",
+        "",
+        since,
+    )
+
+
+def _seconds(moment: float | str) -> float:
+    """Unix seconds; raises Failure."""
+    try:
+        number = float(moment)
+    except ValueError:
+        try:
+            found = datetime.fromisoformat(str(moment))
+        except ValueError:
+            raise Failure(f"{moment!r} is neither Unix time nor ISO 8601") from None
+        return found.replace(tzinfo=found.tzinfo or UTC).timestamp()
+    return number / 1000 if number > 1e11 else number
+
+
+def _networks(given: list[str]) -> dict[str, list[str]]:
+    found = {}
+    for one in given:
+        name, equals, file = one.partition("=")
+        if not equals:
+            raise UsageError(f"--networks {one!r} is not LIST=FILE")
+        found[name] = Path(file).read_text("utf-8").splitlines()
+    return found
