@@ -19,6 +19,8 @@ from schemas import event
 from schemas.keyring import Keyring
 from schemas.token import Sealed
 
+#: The send of what the sender looks at before: its hits are of class `self` (schemas/rules).
+PREVIEW: Final = "~preview"
 #: Why a send is refused: `event_time` would date its opens ahead.
 AHEAD: Final = "more than a year ahead"
 _ADDRESS: Final = re.compile(r"[^\s@]@[^\s@]")

@@ -22,7 +22,7 @@ import chdb
 import uvloop
 from clickhouse_connect.driver.client import Client
 
-from consumer import tallies
+from consumer import revise, tallies
 from consumer.batch import Batch
 from consumer.errors import Misfit, StoreTrouble
 from consumer.health import health_app, listen
@@ -30,6 +30,7 @@ from consumer.journal_source import JournalSource
 from consumer.loop import Loop
 from consumer.metrics import Metrics
 from consumer.migrate import migrate, set_retention
+from consumer.orders import Orders, add_orders
 from consumer.settings import ConsumerSettings
 from consumer.sql.front import sql_app
 from consumer.store import open_embedded, patiently
@@ -69,7 +70,13 @@ def _open(settings: ConsumerSettings) -> tuple[Client, Client]:
     return client, open_embedded(store_path(settings.data))
 
 
-def _loop(client: Client, loader: Client, settings: ConsumerSettings, metrics: Metrics) -> Loop:
+def _loop(
+    client: Client,
+    loader: Client,
+    settings: ConsumerSettings,
+    metrics: Metrics,
+    verdicts: Verdicts,
+) -> Loop:
     def damaged(journal: Path, size: int, kept: Path) -> None:
         metrics.damaged.inc(size)
         _log.warning("journal %s: %d bytes are no frame, kept in %s", journal.name, size, kept)
@@ -78,7 +85,7 @@ def _loop(client: Client, loader: Client, settings: ConsumerSettings, metrics: M
         writers,
         client,
         settings.database,
-        verdicts=Verdicts.of(settings),
+        verdicts=verdicts,
         random=os.urandom,
         clock=time.time,
         retention_days=settings.retention_days,
@@ -97,7 +104,7 @@ def take_in(settings: ConsumerSettings) -> Iterator[Client]:
     """
     client, loader = _open(settings)
     try:
-        asyncio.run(_loop(client, loader, settings, Metrics()).catch_up())
+        asyncio.run(_loop(client, loader, settings, Metrics(), Verdicts.of(settings)).catch_up())
         yield client
     finally:
         loader.close()
@@ -123,14 +130,17 @@ async def _serve(settings: ConsumerSettings, sql: socket.socket, health: socket.
     owner = os.urandom(16).hex()
     write_whole(owner_path(settings.data), owner.encode(), mode=0o600)
     reader = sql_app(connect, read_only=True, database=settings.database, owner=owner)
-    sql_site = await listen(reader, sql)
     reopen = partial(open_embedded, store_path(settings.data))
+    verdicts = Verdicts.of(settings)
+    add_orders(reader, Orders(reopen, settings, verdicts), owner)
+    sql_site = await listen(reader, sql)
     chores = [
         asyncio.create_task(_housekeeping(settings)),
         asyncio.create_task(tallies.keep(reopen, settings.database, random)),
+        asyncio.create_task(revise.keep(reopen, settings.database, verdicts, random)),
     ]
     try:
-        await _loop(client, loader, settings, metrics).run(stop, DRAIN_SECONDS)
+        await _loop(client, loader, settings, metrics, verdicts).run(stop, DRAIN_SECONDS)
     finally:
         for chore in chores:
             chore.cancel()

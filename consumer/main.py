@@ -11,7 +11,7 @@ from random import random
 import uvloop
 from clickhouse_connect.driver.client import Client
 
-from consumer import tallies
+from consumer import revise, tallies
 from consumer.batch import Batch
 from consumer.errors import Misfit, StoreTrouble
 from consumer.health import health_app, listen
@@ -64,11 +64,12 @@ async def consume(settings: ConsumerSettings, health: socket.socket) -> None:
         if clients is None:
             return
         client, loader = clients
+        verdicts = Verdicts.of(settings)
         open_writers = partial(
             writers,
             client,
             settings.database,
-            verdicts=Verdicts.of(settings),
+            verdicts=verdicts,
             random=os.urandom,
             clock=time.time,
             retention_days=settings.retention_days,
@@ -80,13 +81,19 @@ async def consume(settings: ConsumerSettings, health: socket.socket) -> None:
         )
         source = KafkaSource(settings, metrics.source_in_trouble)
         metrics.lag.set_function(source.lag)
-        keep = tallies.keep(partial(connect, settings), settings.database, random)
-        keeper = asyncio.create_task(keep)
+        reopen = partial(connect, settings)
+        chores = [
+            asyncio.create_task(tallies.keep(reopen, settings.database, random)),
+            asyncio.create_task(
+                revise.keep(reopen, settings.database, verdicts, random, settings.cluster)
+            ),
+        ]
         try:
             await Loop(source, open_writers, new_batch, metrics).run(stop, 8.0)
         finally:
-            keeper.cancel()
-            await asyncio.wait([keeper])
+            for chore in chores:
+                chore.cancel()
+            await asyncio.wait(chores)
     finally:
         await site.cleanup()
 

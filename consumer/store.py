@@ -13,7 +13,7 @@ from clickhouse_connect.driver.exceptions import ClickHouseError
 
 from consumer.errors import Misfit, Poison, StoreTrouble
 from consumer.settings import ConsumerSettings
-from schemas.ruleset import quoted
+from schemas.rule import quoted
 
 UNKNOWN_TABLE = 60
 #: The server's error codes that blame the data, and nothing but the data.

@@ -122,14 +122,14 @@ async def keep(
     while True:
         await asyncio.sleep(_EVERY * (0.5 + random()))
         try:
-            with contextlib.closing(await _finish(open_client)) as client:
-                until = await _finish(settled, client, database, time.time())
+            with contextlib.closing(await finish(open_client)) as client:
+                until = await finish(settled, client, database, time.time())
                 tried: set[str] = set()
                 began = time.monotonic()
-                while campaigns := await _finish(_next, client, database, until, tried):
+                while campaigns := await finish(_next, client, database, until, tried):
                     tried.update(campaigns)
                     try:
-                        await _finish(count, client, database, campaigns, until)
+                        await finish(count, client, database, campaigns, until)
                     except StoreTrouble as trouble:
                         _log.warning("%d campaigns not counted ahead: %s", len(campaigns), trouble)
                     await asyncio.sleep((time.monotonic() - began) * (1 / _SHARE - 1))
@@ -140,7 +140,7 @@ async def keep(
             _log.exception("no campaigns counted ahead")
 
 
-async def _finish(work: Callable[..., _T], *given: object) -> _T:
+async def finish(work: Callable[..., _T], *given: object) -> _T:
     """Do it in a thread, and not be cancelled before it is done: it uses a client."""
     task = asyncio.ensure_future(asyncio.to_thread(work, *given))
     try:

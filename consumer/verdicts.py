@@ -13,7 +13,8 @@ from clickhouse_connect.driver.client import Client
 from consumer.errors import Misfit
 from consumer.settings import ConsumerSettings
 from consumer.store import dictionary_access, execute, rows
-from schemas.ruleset import TOLD, RuleError, Sql, load
+from schemas.rule import RuleError
+from schemas.ruleset import TOLD, Ruleset, Sql, load
 
 #: Seconds since the send of a staged hit and of a stored one; NULL if the send's time is unknown.
 STAGED: Final = "if(sent_at > 0, toFloat64(ts) / 1000 - toFloat64(sent_at), NULL)"
@@ -21,8 +22,21 @@ STORED: Final = (
     "if(toUnixTimestamp(sent_at) > 0, "
     "toUnixTimestamp64Milli(ts) / 1000 - toUnixTimestamp(sent_at), NULL)"
 )
-#: Versions whose dictionaries are kept, for consumers that still run with older rules.
-_KEPT: Final = 3
+_SEEN: Final = "SELECT toString(max(at)), count() FROM {database}.networks{local}"
+_LISTED: Final = """
+SELECT list, groupArray(network) FROM {database}.networks{local}
+WHERE (list, at) IN (SELECT list, max(at) FROM {database}.networks{local} GROUP BY list)
+GROUP BY list HAVING any(network) != ''
+"""
+#: A consumer that runs with older rules makes their dictionaries anew when it misses them.
+_OLD: Final = """
+SELECT version FROM {database}.rules_agents{local} WHERE version != '{current}'
+GROUP BY version HAVING max(at) < now() - INTERVAL 7 DAY
+"""
+_DROP: Final = "DROP DICTIONARY IF EXISTS {database}.{what}_{version}{on_cluster}"
+_DELETE: Final = (
+    "ALTER TABLE {database}.rules_{what}{local}{on_cluster} DELETE WHERE version = '{version}'"
+)
 _AGENTS: Final = """
 CREATE DICTIONARY IF NOT EXISTS {database}.agents_{version}{on_cluster}
 (
@@ -64,6 +78,7 @@ class Verdicts:
             "access": access,
         }
         self.ruleset = load(rules)
+        self._seen: tuple[object, ...] = ()
 
     @classmethod
     def of(cls, settings: ConsumerSettings) -> "Verdicts":
@@ -79,27 +94,43 @@ class Verdicts:
         except (RuleError, OSError) as error:
             raise Misfit(f"HELIOGRAPH_RULES: {error}") from None
 
+    def refresh(self, client: Client) -> None:
+        """Take notice of networks that another process has loaded."""
+        if rows(client, _SEEN.format(**self._names))[0] != self._seen:
+            self.install(client)
+
     def install(self, client: Client, networks: Mapping[str, Iterable[str]] | None = None) -> None:
         """See to it that the store has the dictionaries of these rules, and of the networks in it
         or of those given.
         """
         listed = dict(networks or {})
         if networks is None:
-            asked = f"SELECT list, groupArray(network) FROM {self._database}.networks GROUP BY list"
-            listed = dict(rows(client, asked))
-        self.ruleset = load(self._rules, listed)
-        version = self.ruleset.version
-        local = self._names["local"]
-        for table, columns, found in (
-            ("agents", ["id", "regexp", "keys", "values"], self.ruleset.agents()),
-            ("networks", ["network", "lists"], self.ruleset.lists()),
-        ):
-            at = f"{self._database}.rules_{table}{local}"
-            if not rows(client, f"SELECT count() FROM {at} WHERE version = '{version}'")[0][0]:
-                given = [[version, *row] for row in found]
-                client.insert(at, given, column_names=["version", *columns])
+            self._seen = rows(client, _SEEN.format(**self._names))[0]
+            listed = dict(rows(client, _LISTED.format(**self._names)))
+        ruleset = load(self._rules, listed)
+        self._fill(client, "agents", ["id", "regexp", "keys", "values"], ruleset)
+        self._fill(client, "networks", ["network", "lists"], ruleset)
         for made in (_AGENTS, _NETWORKS):
-            execute(client, made.format(version=version, **self._names))
+            execute(client, made.format(version=ruleset.version, **self._names))
+        self._forget(client, ruleset.version)
+        self.ruleset = ruleset
+
+    def _fill(self, client: Client, what: str, columns: list[str], ruleset: Ruleset) -> None:
+        """Put a version's rows into a dictionary's table, unless it has them all."""
+        found = ruleset.agents() if what == "agents" else ruleset.lists()
+        table = "{database}.rules_{what}{local}".format(what=what, **self._names)
+        there = f"SELECT count() FROM {table} FINAL WHERE version = '{ruleset.version}'"
+        if rows(client, there)[0][0] != len(found):
+            given = [[ruleset.version, *row] for row in found]
+            client.insert(table, given, column_names=["version", *columns])
+
+    def _forget(self, client: Client, current: str) -> None:
+        """Drop the dictionaries of versions that nobody has judged by for long."""
+        for (version,) in rows(client, _OLD.format(current=current, **self._names)):
+            for what in ("agents", "networks"):
+                names = {"what": what, "version": version, **self._names}
+                execute(client, _DROP.format(**names))
+                execute(client, _DELETE.format(**names))
 
     def sql(self, since: str, told: str = TOLD) -> Sql:
         """SQL of a verdict by what is installed: see `Ruleset.sql`."""

@@ -54,7 +54,7 @@ def open_store(
         yield HttpStore(settings.clickhouse, settings.database, server=True, seconds=seconds)
         return
     if sql := running_sql(settings.data):
-        owner = _owner(settings.data)
+        owner = owner_secret(settings.data)
         yield HttpStore(sql, settings.database, server=False, owner=owner, seconds=seconds)
     elif live:
         raise Failure(f"`heliograph up` does not run on {settings.data}: nothing is counted")
@@ -84,7 +84,8 @@ def running_sql(data: Path) -> str:
     return ""
 
 
-def _owner(data: Path) -> str:
+def owner_secret(data: Path) -> str:
+    """What lifts the SQL port's bounds; "" where it may not be read."""
     try:
         return (data / "sql.key").read_text("ascii")
     except OSError:  # somebody else's store: the port's own bounds hold

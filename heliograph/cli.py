@@ -24,6 +24,8 @@ COMMANDS: Final = {
     "watch": "print each open and click as it is counted",
     "key": "make, rotate, retire, list and copy keys",
     "reship": "ship what the kept journals hold once more",
+    "reclassify": "judge stored hits anew by the current rules",
+    "networks": "load lists of networks that the rules ask",
     "classify": "judge hits from elsewhere by the rules",
     "accuracy": "score the rules on labelled hits",
     "audit": "compare what was taken with what is stored",

@@ -1,9 +1,10 @@
 """The rules that judge a hit, as data: files of schemas/rules/ and of a directory of the user's.
 
 Files are taken in the order of their names, the user's among ours, and the first rule that holds
-decides. A rule is a table `[[rule]]` of a .toml file or a line of a .jsonl file; `Rule` says what
-it may hold. From them come the rows of two dictionaries, one of agents by pattern and one of lists
-by network, and the SQL that asks these: the one place where a verdict is made.
+decides. A rule is a table `[[rule]]` of a .toml file or a line of a .jsonl file, a rule of several
+hits a table `[[group]]`: see `rule`. From them come the rows of two dictionaries, one of agents by
+pattern and one of lists by network, and the SQL that asks these: the one place where a verdict is
+made.
 """
 
 import hashlib
@@ -12,17 +13,17 @@ import re
 import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from importlib import resources
 from importlib.resources.abc import Traversable
 from pathlib import Path
-from typing import Annotated, Final, Literal, NamedTuple
+from typing import Final, NamedTuple
 
 import msgspec
-from msgspec import Meta
+
+from schemas.rule import Group, Rule, RuleError, quoted
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
-Class = Literal["human", "proxy", "prefetch", "scanner", "self", "unknown"]
-Name = Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9.+-]{0,63}$")]
 
 #: The place of no rule.
 _NONE: Final = 65_535
@@ -54,6 +55,13 @@ _COLUMNS: Final = (
 )
 
 
+class File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A .toml file of rules."""
+
+    rule: tuple[Rule, ...] = ()
+    group: tuple[Group, ...] = ()
+
+
 class Sql(NamedTuple):
     """SQL of a verdict: what to put after WITH, and the columns class, rule and ruleset by that."""
 
@@ -74,81 +82,18 @@ def _put(sql: str, known: Mapping[str, str]) -> str:
     return re.sub(r"\bverdict_\w+", lambda found: known[found[0]], sql)
 
 
-class RuleError(ValueError):
-    """A file of rules or networks cannot be used; the message says which and why."""
-
-
-class Case(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A hit that a rule must decide: `delay_s` is seconds since the send, `lists` hold its `ip`."""
-
-    ua: str = ""
-    ip: str = ""
-    headers: dict[str, str] = {}
-    method: str = "GET"
-    delay_s: float | None = None
-    send: str = ""
-    lists: tuple[str, ...] = ()
-
-
-class Rule(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """One rule. All the conditions that it names must hold; patterns are RE2's.
-
-    agent: a pattern of the User-Agent. home: a list of networks that such an agent comes from; from
-    elsewhere it is `unknown`, if the list is loaded. prefetch: a pattern of the header that
-    announces a prefetch. method: a pattern of the method. send: a pattern of the send's name.
-    network: a list that holds the address. before: seconds after the send; `timeless` says whether
-    it holds when these are not known. untold: neither agent nor address is known.
-    """
-
-    id: Name
-    verdict: Class = msgspec.field(name="class")
-    confidence: Literal["high", "medium", "low"]
-    source: str
-    test: tuple[str | Case, ...]
-    agent: str = ""
-    home: str = ""
-    prefetch: str = ""
-    method: str = ""
-    send: str = ""
-    network: str = ""
-    untold: bool = False
-    before: int = 0
-    timeless: bool = False
-
-    @property
-    def conditions(self) -> list[str]:
-        """What must hold, as SQL; none where the dictionary of agents alone decides."""
-        held = [
-            f"match({column}, {quoted(pattern)})"
-            for column, pattern in (
-                ("prefetch", self.prefetch),
-                ("method", self.method),
-                ("send", self.send),
-            )
-            if pattern
-        ]
-        if self.network:
-            held.append(f"position(verdict_lists, {quoted(f' {self.network} ')}) > 0")
-        if self.untold:
-            held.append("NOT verdict_told")
-        if self.before:
-            held.append(f"ifNull(verdict_since < {self.before}, {int(self.timeless)})")
-        if held and self.agent:
-            held.append(f"match(verdict_ua, {quoted(self.agent)})")
-        return held
-
-
 @dataclass(frozen=True)
 class Ruleset:
     """All rules in order, and the networks of each list."""
 
     rules: tuple[Rule, ...]
     networks: Mapping[str, tuple[Network, ...]]
+    groups: tuple[Group, ...] = ()
 
-    @property
+    @cached_property
     def version(self) -> str:
         """Names this set: another one with the same content has the same version."""
-        digest = hashlib.sha256(msgspec.json.encode(self.rules))
+        digest = hashlib.sha256(msgspec.json.encode((self.rules, self.groups)))
         for name, listed in sorted(self.networks.items()):
             digest.update(f"\0{name}\0{' '.join(sorted(map(str, listed)))}".encode())
         return digest.hexdigest()[:8]
@@ -224,11 +169,6 @@ def _within(inner: Network, outer: Network) -> bool:
     )
 
 
-def quoted(text: str) -> str:
-    """A text as an SQL string."""
-    return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
-
-
 def shipped() -> Traversable:
     """The directory of our own rules."""
     return resources.files("schemas") / "rules"
@@ -249,21 +189,25 @@ def load(more: Path | None = None, networks: Mapping[str, Iterable[str]] | None 
         for file in listed.iterdir() if listed and listed.is_dir() else ():
             lists[file.name.removesuffix(".txt")] = file.read_text("utf-8").splitlines()
     rules: list[Rule] = []
+    groups: list[Group] = []
     for _, file in sorted(files.items()):
         try:
-            rules += _read(file)
+            found = _read(file)
         except (ValueError, msgspec.ValidationError) as error:
             raise RuleError(f"{file.name}: {error}") from None
+        rules += found.rule
+        groups += found.group
+    every = {**lists, **(networks or {})}
     return Ruleset(
-        tuple(rules), {name: parse(lines) for name, lines in {**lists, **(networks or {})}.items()}
+        tuple(rules), {name: parse(lines) for name, lines in every.items()}, tuple(groups)
     )
 
 
-def _read(file: Traversable) -> list[Rule]:
+def _read(file: Traversable) -> File:
     text = file.read_text("utf-8")
     if file.name.endswith(".jsonl"):
-        return [msgspec.json.decode(line, type=Rule) for line in text.splitlines()]
-    return msgspec.convert(tomllib.loads(text).get("rule", []), list[Rule])
+        return File(tuple(msgspec.json.decode(line, type=Rule) for line in text.splitlines()))
+    return msgspec.convert(tomllib.loads(text), File)
 
 
 def parse(lines: Iterable[str]) -> tuple[Network, ...]:

@@ -4,7 +4,7 @@ import contextlib
 from argparse import ArgumentParser, Namespace
 from typing import Final
 
-from collector.mint import Minted
+from collector.mint import PREVIEW, Minted
 from heliograph import lists, options
 from heliograph.errors import UsageError
 from heliograph.recipients import open_table
@@ -32,6 +32,8 @@ def add(parser: ArgumentParser) -> None:
                         help="kept beside the send")  # fmt: skip
     parser.add_argument("--link", metavar="COLUMN", action="append", default=[],
                         help="a column of target URLs; repeatable")  # fmt: skip
+    parser.add_argument("--preview", action="store_true", help="for the sender's own eyes: what is "
+                        "opened is of class self, and no send is recorded")  # fmt: skip
     options.add(parser, MintSettings, only=MINT)
 
 
@@ -40,6 +42,10 @@ def run(args: Namespace) -> int:
     settings = read(MintSettings, args)
     if args.file is None:
         raise UsageError("name a file of recipients, or - for standard input")
+    if args.preview or args.send == PREVIEW:
+        if args.send not in ("", PREVIEW):
+            raise UsageError("a preview is of no --send")
+        args.send, args.preview = PREVIEW, True
     recorder = open_recorder(settings)
     if not settings.remote and is_loopback(recorder.url):
         lists.say(f"warning: {recorder.url} is this machine, and no reader can fetch these "
@@ -51,7 +57,9 @@ def run(args: Namespace) -> int:
         with lists.output(args.output) as out, lists.progress(file, "minting") as moved:
             table.start(out, list(_columns(args, Minted("", "", "", {}, b""))))
             for rows in requests.groups(tally):
-                answers = recorder.record([requests.of(row) for row in rows], sync=False)
+                answers = recorder.record(
+                    [requests.of(row, cancelled=args.preview) for row in rows], sync=False
+                )
                 for row, answer in zip(rows, answers, strict=True):
                     if isinstance(answer, Refusal):
                         tally.refuse(row.line, explain(answer.reason))

@@ -13,14 +13,29 @@ ADD COLUMN IF NOT EXISTS rule LowCardinality(String),
 ADD COLUMN IF NOT EXISTS ruleset LowCardinality(String);
 
 -- The lists of networks that were loaded by `heliograph networks load`, beside those of the rules.
+-- Of a list what came last counts; '' alone says that it was dropped.
 CREATE TABLE IF NOT EXISTS {database}.networks{local}{on_cluster}
 (
     list LowCardinality(String),
     network String,
-    at DateTime('UTC')
+    at DateTime64(3, 'UTC')
 )
 ENGINE = {replicated}MergeTree
-ORDER BY (list, network);
+ORDER BY (list, at, network);
+
+-- What a run of the rules about several hits has found, until the verdicts are revised.
+CREATE TABLE IF NOT EXISTS {database}.revisions{local}{on_cluster}
+(
+    run String,
+    journal LowCardinality(String),
+    seq UInt64,
+    place UInt16, -- of the rule in its order
+    at DateTime('UTC') DEFAULT now()
+)
+ENGINE = {replicated}MergeTree
+PARTITION BY run
+ORDER BY (place, journal, seq)
+TTL at + INTERVAL 1 DAY;
 
 -- The rules of each version as its dictionaries read them: agents by pattern, lists by network.
 CREATE TABLE IF NOT EXISTS {database}.rules_agents{local}{on_cluster}

@@ -16,7 +16,8 @@ from collector.beacon import PREFETCH_HEADERS
 from consumer.classify import Hit, judging
 from consumer.store import rows
 from heliograph.commands import accuracy
-from schemas.ruleset import Case, Rule, RuleError, Ruleset, load, parse
+from schemas.rule import Case, Rule, RuleError
+from schemas.ruleset import Ruleset, load, parse
 from tests.store import batch, block, body, client, writer
 
 __all__ = ["client"]

@@ -43,6 +43,16 @@ def table(raw: bytes, delimiter: str = ",") -> list[dict[str, str]]:
     return list(csv.DictReader(text, delimiter=delimiter))
 
 
+def test_a_preview_is_no_send(data: Path) -> None:
+    code, out = mint(data, "id,shop\n1,https://shop.example/\n", "--preview", "--link", "shop")
+    assert code == 0
+    (row,) = table(out)
+    for url in (row["pixel_url"], row["shop_url"]):
+        assert opened(data, url)[0][:3] == ("spring", "~preview", "1")
+    assert [(e["kind"], e["send"]) for e in recorded(data)] == [("cancelled", "~preview")]
+    assert mint(data, "id\n1\n", "--preview", "--send", "wave-1")[0] == 2
+
+
 def test_rows_come_back_with_urls_and_are_recorded(data: Path, capfd: Capture) -> None:
     text = "id,name,shop\n1,Ann,https://shop.example/?a=1\n2,Bo,\n"
     code, out = mint(data, text, "--link", "shop", "--sent-at", "2026-03-01T10:00:00+01:00",

@@ -1,0 +1,88 @@
+"""What a store's owner orders: other networks, verdicts anew. By whoever holds the store.
+
+Over HTTP they come to the SQL port of `up`, with the secret of the data directory.
+"""
+
+import asyncio
+import contextlib
+import hmac
+import time
+from collections.abc import Callable
+from typing import Any, Final
+
+from aiohttp import web
+from clickhouse_connect.driver.client import Client
+
+from consumer import networks, tallies
+from consumer.errors import StoreTrouble
+from consumer.revise import Reviser
+from consumer.settings import ConsumerSettings
+from consumer.sql.front import OWNER_HEADER
+from consumer.verdicts import Verdicts
+from schemas.rule import RuleError
+
+#: The longest list of networks that is taken, in bytes: Apple's has 12 million.
+MAX_LIST: Final = 64 << 20
+
+Open = Callable[[], Client]
+
+
+class Orders:
+    """Carries orders out. Synchronous; raises StoreTrouble, and RuleError on what is no list."""
+
+    def __init__(self, open_client: Open, settings: ConsumerSettings, verdicts: Verdicts) -> None:
+        self._open = open_client
+        self._settings = settings
+        self._verdicts = verdicts
+
+    def load_networks(self, name: str, text: bytes) -> dict[str, Any]:
+        """Put a list in the place of the one of that name; an empty one drops it."""
+        with contextlib.closing(self._open()) as client:
+            at = self._settings.database, name, text, time.time(), self._settings.cluster
+            count = networks.load(client, *at)
+            self._verdicts.install(client)
+        return {"networks": count, "ruleset": self._verdicts.ruleset.version}
+
+    def reclassify(self, since: int) -> dict[str, Any]:
+        """Judge hits anew by the current rules, from a time on (Unix seconds)."""
+        with contextlib.closing(self._open()) as client:
+            made = Reviser(
+                client, self._settings.database, self._verdicts, cluster=self._settings.cluster
+            )
+            changes = made.reclassify(since)
+        told = [change._asdict() for change in changes]
+        return {"changes": told, "ruleset": self._verdicts.ruleset.version}
+
+
+def add_orders(app: web.Application, orders: Orders, owner: str) -> None:
+    """Let `app` take the orders of whoever shows the secret `owner`, one after another."""
+    turn = asyncio.Lock()
+
+    async def carry_out(
+        request: web.Request, what: Callable[..., Any], *given: object
+    ) -> web.Response:
+        shown = request.headers.get(OWNER_HEADER, "").encode("utf-8", "surrogateescape")
+        if not hmac.compare_digest(shown, owner.encode()):
+            return web.Response(status=403, text="this is for the owner of the data directory\n")
+        try:
+            async with turn:
+                return web.json_response(await tallies.finish(what, *given))
+        except RuleError as error:
+            return web.Response(status=400, text=f"{error}\n")
+        except StoreTrouble as trouble:
+            return web.Response(status=503, text=f"{trouble}\n")
+
+    async def load(request: web.Request) -> web.Response:
+        text = bytearray()
+        async for chunk in request.content.iter_any():
+            text += chunk
+            if len(text) > MAX_LIST:
+                raise web.HTTPRequestEntityTooLarge(MAX_LIST, len(text))
+        name = request.match_info["name"]
+        return await carry_out(request, orders.load_networks, name, bytes(text))
+
+    async def again(request: web.Request) -> web.Response:
+        return await carry_out(request, orders.reclassify, int(request.query.get("since", "0")))
+
+    app.router.add_post(r"/orders/networks/{name:[a-z0-9][a-z0-9.+-]{0,63}}", load)
+    app.router.add_post("/orders/reclassify", again)

@@ -1,0 +1,231 @@
+"""Verdicts that change: by rules about several hits, and by other rules than a hit was judged by.
+
+Both are one mutation of `events`. It writes columns of a part anew and puts the part in the place
+of the old one, as a merge does: no row is missing or there twice at any time, and what projections
+count of the columns comes with the part. Hits that come meanwhile are judged by the current rules
+already. What changes is asked first, and where nothing does nothing is done.
+"""
+
+import asyncio
+import contextlib
+import logging
+import os
+import time
+from collections.abc import Callable
+from typing import Final, NamedTuple
+
+from clickhouse_connect.driver.client import Client
+
+from consumer import tallies
+from consumer.errors import StoreTrouble
+from consumer.store import execute, rows
+from consumer.verdicts import STORED, Verdicts
+from schemas.rule import Group, quoted
+from schemas.ruleset import TOLD
+
+_log: Final = logging.getLogger(__name__)
+#: Seconds between two looks at what came lately, and what that is, back from the newest event.
+_EVERY: Final = 60.0
+_LATELY: Final = 2 * 3600
+#: What part of the time is spent at most, so that inserts go first.
+_SHARE: Final = 0.2
+#: What a group's rules take for a hit's own verdict: theirs were made of `human` and `unknown`.
+_STORED_BASE: Final = "if(rule IN ({groups}), 'human', toString(class))"
+#: The hits of groups. First how many are in the window that begins with a hit, then the most of all
+#: windows that it is in, and the signs of a scanner around it.
+_FIND: Final = """
+INSERT INTO {revisions} (run, journal, seq, place)
+SELECT {run}, journal, seq, {place}
+FROM
+(
+    SELECT journal, seq, campaign, send, base,
+        max(n) OVER ({of} ORDER BY at RANGE BETWEEN {ms} PRECEDING AND CURRENT ROW) AS most,
+        max(sign) OVER ({of} ORDER BY at RANGE BETWEEN {ms} PRECEDING AND {ms} FOLLOWING) AS signs
+    FROM
+    (
+        SELECT *,
+            base = 'scanner' OR (journal, seq) IN (
+                SELECT journal, seq FROM {revisions} WHERE run = {run} AND place < {place}
+            ) AS sign,
+            {count} OVER ({of} ORDER BY at RANGE BETWEEN CURRENT ROW AND {ms} FOLLOWING) AS n
+        FROM
+        (
+            SELECT journal, seq, campaign, send, recipient, address, link, kind,
+                toUnixTimestamp64Milli(ts) AS at, {base} AS base
+            FROM {events}
+            WHERE ts >= toDateTime({since}, 'UTC') AND method = 'GET' AND {whose}
+        )
+        WHERE base NOT IN ('proxy', 'prefetch', 'self')
+    )
+) AS found
+{join}
+WHERE base IN ('human', 'unknown') AND most >= {least} AND {also}
+SETTINGS async_insert = 0
+"""
+_CLICKS: Final = {
+    "of": "PARTITION BY campaign, send, recipient",
+    "whose": "kind = 'click' AND recipient != ''",
+}
+_ADDRESS: Final = {
+    "of": "PARTITION BY campaign, address",
+    "whose": "kind IN ('open', 'click') AND address != ''",
+}
+_LINKS: Final = """
+INNER JOIN
+(
+    SELECT campaign, send, uniqExact(link) AS links FROM {all_events} WHERE kind = 'click'
+    GROUP BY campaign, send
+) AS mail USING (campaign, send)
+"""
+_CHANGES: Final = """
+SELECT toString(class), toString(rule), {new_class} AS new_class, {new_rule} AS new_rule, count()
+FROM {events}
+WHERE {scope} AND (toString(class) != new_class OR toString(rule) != new_rule OR {renew})
+GROUP BY ALL ORDER BY ALL
+"""
+_LEFT: Final = """
+SELECT count() FROM {events}
+WHERE kind IN ('open', 'click') AND ts >= toDateTime({since}, 'UTC') AND {told}
+    AND ruleset != '{version}'
+"""
+_UPDATE: Final = """
+ALTER TABLE {events}{on_cluster}
+UPDATE class = {new_class}, rule = {new_rule}, ruleset = '{version}'
+WHERE {scope} AND (toString(class) != {new_class} OR toString(rule) != {new_rule} OR {renew})
+"""
+#: One thread, and what does not fit the memory is sorted on the disk.
+_GENTLY: Final = {
+    "max_threads": 1,
+    "max_bytes_before_external_sort": 256 << 20,
+    "max_bytes_ratio_before_external_sort": 0,
+}
+_WAIT: Final = {"mutations_sync": 2, "allow_nondeterministic_mutations": 1}
+
+
+class Change(NamedTuple):
+    """So many hits were of one class by one rule, and are of another now."""
+
+    old_class: str
+    old_rule: str
+    new_class: str
+    new_rule: str
+    hits: int
+
+
+class Reviser:
+    """Revises a store's verdicts. Synchronous; raises StoreTrouble."""
+
+    def __init__(
+        self, client: Client, database: str, verdicts: Verdicts, *, cluster: str = ""
+    ) -> None:
+        self._client = client
+        self._verdicts = verdicts
+        local = "_local" if cluster else ""
+        self._names = {
+            "events": f"{database}.events{local}",
+            "all_events": f"{database}.events",
+            "revisions": f"{database}.revisions{local}",
+            "on_cluster": f" ON CLUSTER '{cluster}'" if cluster else "",
+        }
+
+    def look(self) -> list[Change]:
+        """Revise by groups what came lately; what changed."""
+        self._verdicts.refresh(self._client)
+        asked = "SELECT toUnixTimestamp(max(ts)) FROM {events}".format(**self._names)
+        newest = rows(self._client, asked)
+        since = max(0, newest[0][0] - _LATELY)
+        groups = ", ".join(quoted(group.id) for group in self._verdicts.ruleset.groups)
+        base = _STORED_BASE.format(groups=groups or "''")
+        return self._revise(("toString(class)", "toString(rule)"), base, since, only_found=True)
+
+    def reclassify(self, since: int = 0) -> list[Change]:
+        """Judge hits anew by the current rules, from a time on (Unix seconds); what changed.
+
+        A hit whose inputs were not kept stays as it is.
+        """
+        self._verdicts.install(self._client)
+        new_class, new_rule, _ = self._verdicts.sql(STORED).alone
+        own = (new_class, new_rule)
+        done = self._revise(own, new_class, since, only_found=False)
+        # What was on its way into the store meanwhile, judged by the rules of before.
+        version = self._verdicts.ruleset.version
+        left = _LEFT.format(told=TOLD, version=version, since=since, **self._names)
+        if rows(self._client, left)[0][0]:
+            done += self._revise(own, new_class, since, only_found=False)
+        return done
+
+    def _revise(
+        self, own: tuple[str, str], base: str, since: int, *, only_found: bool
+    ) -> list[Change]:
+        run = quoted(os.urandom(8).hex())
+        groups = self._verdicts.ruleset.groups
+        for place, group in enumerate(groups, 1):
+            self._find(group, place, run, base, since)
+        of_run = f"(SELECT journal, seq FROM {self._names['revisions']} WHERE run = {run}"
+        cases = [f"(journal, seq) IN {of_run} AND place = {n})" for n in range(1, len(groups) + 1)]
+        scope = f"kind IN ('open', 'click') AND ts >= toDateTime({since}, 'UTC') AND "
+        scope += f"(journal, seq) IN {of_run})" if only_found else f"({TOLD} OR class = '')"
+        told = {
+            "new_class": _first(cases, [group.verdict for group in groups], own[0]),
+            "new_rule": _first(cases, [group.id for group in groups], own[1]),
+            "scope": scope,
+            "version": self._verdicts.ruleset.version,
+            "renew": "0" if only_found else f"ruleset != '{self._verdicts.ruleset.version}'",
+            **self._names,
+        }
+        try:
+            found = [Change(*row) for row in rows(self._client, _CHANGES.format(**told))]
+            if found:
+                execute(self._client, _UPDATE.format(**told), **_WAIT)
+        finally:
+            drop = "ALTER TABLE {revisions}{on_cluster} DROP PARTITION {run}"
+            execute(self._client, drop.format(run=run, **self._names))
+        return [change for change in found if change[:2] != change[2:4]]
+
+    def _find(self, group: Group, place: int, run: str, base: str, since: int) -> None:
+        what = {
+            "clicks": {**_CLICKS, "count": "count()", "join": "", "also": "1"},
+            "links": {**_CLICKS, "count": "uniqExact(link)", "also": "most = links",
+                      "join": _LINKS.format(**self._names)},
+            "recipients": {**_ADDRESS, "count": "uniqExact(recipient)", "join": "",
+                           "also": "signs" if group.sign else "1"},
+        }[group.what]  # fmt: skip
+        asked = _FIND.format(
+            run=run, place=place, base=base, since=since, ms=group.within * 1000,
+            least=group.least, **what, **self._names,
+        )  # fmt: skip
+        execute(self._client, asked, **_GENTLY)
+
+
+def _first(cases: list[str], values: list[str], otherwise: str) -> str:
+    """SQL of the value of the first case that holds."""
+    if not cases:
+        return otherwise
+    pairs = ", ".join(f"{case}, {quoted(value)}" for case, value in zip(cases, values, strict=True))
+    return f"multiIf({pairs}, {otherwise})"
+
+
+async def keep(
+    open_client: Callable[[], Client],
+    database: str,
+    verdicts: Verdicts,
+    random: Callable[[], float],
+    cluster: str = "",
+) -> None:
+    """Revise by groups, and take notice of other networks, until cancelled.
+
+    `random` (0 to 1) spreads the consumers' looks.
+    """
+    while True:
+        await asyncio.sleep(_EVERY * (0.5 + random()))
+        began = time.monotonic()
+        try:
+            with contextlib.closing(await tallies.finish(open_client)) as client:
+                reviser = Reviser(client, database, verdicts, cluster=cluster)
+                for change in await tallies.finish(reviser.look):
+                    _log.info("%d hits revised: %s by %s, now %s by %s", change.hits, *change[:4])
+        except StoreTrouble as trouble:
+            _log.warning("no verdicts revised: %s", trouble)
+        except Exception:  # a fault in what nothing depends on; the next look may go well
+            _log.exception("no verdicts revised")
+        await asyncio.sleep((time.monotonic() - began) * (1 / _SHARE - 1))

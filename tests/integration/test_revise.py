@@ -1,0 +1,168 @@
+"""Revised verdicts: what changes is said and right, nothing is lost or doubled, twice is once."""
+
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from clickhouse_connect.driver.client import Client
+
+from consumer import networks
+from consumer.audit import audit
+from consumer.revise import Reviser
+from consumer.store import execute, open_embedded, rows
+from consumer.verdicts import Verdicts
+from tests.store import NOW, OTHER, batch, block, body, client, writer
+
+__all__ = ["client"]
+FIREFOX = "Mozilla/5.0 (X11; Linux x86_64; rv:128.0) Gecko/20100101 Firefox/128.0"
+APPLE = "172.224.224.0/27,GB,GB-EN,London,\n2a02:26f7::/64,US,,\n"
+
+
+@pytest.fixture
+def reviser(client: Client) -> Reviser:
+    return Reviser(client, "heliograph", Verdicts("heliograph"))
+
+
+def stored(client: Client, what: str = "class, rule") -> list[tuple[object, ...]]:
+    return rows(client, f"SELECT {what} FROM heliograph.events WHERE kind != 'sent' ORDER BY seq")
+
+
+def test_other_networks_change_what_was_judged_and_twice_is_once(
+    client: Client, reviser: Reviser
+) -> None:
+    execute(
+        client,
+        "ALTER TABLE heliograph.events ADD PROJECTION by_class "
+        "(SELECT campaign, class, count(), sum(seq) GROUP BY campaign, class)",
+    )
+    mpp = [body(user_agent="Mozilla/5.0", address=address) for address in (
+        "172.224.224.9", "203.0.113.5", "2a02:26f7::1", "203.0.113.6")]  # fmt: skip
+    old = body(user_agent="Mozilla/5.0", address="203.0.113.7", ts=(NOW - 900) * 1000)
+    writer(client).write(batch(block([*mpp, old, body("sent"), body(user_agent=FIREFOX)])))
+    # As if the consent mode had kept the verdict only.
+    execute(client, "ALTER TABLE heliograph.events UPDATE address = '', user_agent = '' "
+            "WHERE seq = 4 SETTINGS mutations_sync = 2")  # fmt: skip
+    assert reviser.reclassify() == []
+    assert networks.load(client, "heliograph", "apple-egress", APPLE.encode(), NOW) == 2
+    changed = ("prefetch", "apple-mpp", "unknown", "apple-mpp-elsewhere")
+    assert reviser.reclassify(NOW - 60) == [(*changed, 1)]
+    assert reviser.reclassify(NOW - 60) == []
+    assert reviser.reclassify() == [(*changed, 1)]
+    parts = rows(client, "SELECT name FROM system.parts WHERE table = 'events' AND active")
+    assert reviser.reclassify() == []
+    assert parts == rows(client, "SELECT name FROM system.parts WHERE table = 'events' AND active")
+    assert [found for found, _ in stored(client)] == [
+        "prefetch", "unknown", "prefetch", "prefetch", "unknown", "human",
+    ]  # fmt: skip
+    versions = [version for (version,) in stored(client, "ruleset")]
+    assert versions[3] != versions[0], "it says by which rules it was judged"
+    assert len({*versions[:3], *versions[4:]}) == 1
+    by_class = (
+        "SELECT class, count(), sum(seq) FROM heliograph.events GROUP BY class ORDER BY class"
+    )
+    counted = rows(client, by_class)
+    assert counted == rows(client, f"{by_class} SETTINGS optimize_use_projections = 0")
+    assert networks.load(client, "heliograph", "apple-egress", b"", NOW + 1) == 0
+    back = ("unknown", "apple-mpp-elsewhere", "prefetch", "apple-mpp")
+    assert reviser.reclassify() == [(*back, 2)]
+
+
+def test_while_the_line_runs(client: Client, tmp_path: Path) -> None:
+    """Inserts, revisions and repeated batches side by side: each event once, by the last rules."""
+    made = writer(client)
+    made.write(batch(block([body(user_agent="Mozilla/5.0", address="203.0.113.5")] * 3000)))
+    other = open_embedded(tmp_path / "store")
+    verdicts = made._verdicts
+    reviser = Reviser(other, "heliograph", verdicts)
+    stop = threading.Event()
+    written = [0]
+
+    def insert() -> None:
+        hits = [body(user_agent="Mozilla/5.0", address="203.0.113.5")] * 200
+        while not stop.is_set():
+            for first in (written[0] + 1, max(1, written[0] - 100)):  # and half of it once more
+                made.write(batch(block(hits, first, OTHER)))
+                written[0] = max(written[0], first + 199)
+
+    inserting = threading.Thread(target=insert)
+    inserting.start()
+    for turn in range(3):
+        text = b"" if turn % 2 else APPLE.encode()
+        networks.load(other, "heliograph", "apple-egress", text, NOW + turn)
+        reviser.reclassify()
+        time.sleep(0.05)
+    stop.set()
+    inserting.join()
+    reviser.reclassify()
+    assert reviser.reclassify() == []
+    other.close()
+    assert all(journal.sound for journal in audit(client, "heliograph"))
+    total = written[0] + 3000
+    found = "SELECT class, rule, ruleset, count() FROM heliograph.events GROUP BY ALL"
+    assert rows(client, found) == [
+        ("unknown", "apple-mpp-elsewhere", verdicts.ruleset.version, total)
+    ]
+    counts = "SELECT kind, method, count() FROM heliograph.events GROUP BY kind, method"
+    assert rows(client, counts) == [("open", "GET", total)]
+
+
+def click(recipient: str, link: int, ms: int) -> bytes:
+    return body("click", recipient=recipient, link=f"https://x/{link}", ts=NOW * 1000 + ms,
+                user_agent=FIREFOX, address=f"203.0.113.{ord(recipient)}")  # fmt: skip
+
+
+def opened(recipient: str, seconds: int, address: str = "198.51.100.1", **more: str) -> bytes:
+    agent = {"user_agent": FIREFOX, **more}
+    return body(recipient=recipient, ts=(NOW + seconds) * 1000, address=address, **agent)
+
+
+def groups() -> Iterator[tuple[list[bytes], list[str]]]:
+    """Hits in order, and the rules that they are to have in the end."""
+    yield [click("a", 1, n * 1000) for n in range(4)], ["many-clicks"] * 4
+    yield [click("b", 2, n * 1001) for n in range(4)], ["browser"] * 4
+    yield [click("c", n, n * 15_000) for n in range(1, 5)], ["all-links"] * 4
+    yield [click("d", n, n * 15_000) for n in (1, 2, 3)], ["browser"] * 3
+    yield [click("e", n, n * 21_000) for n in range(1, 5)], ["browser"] * 4
+    yield [opened(f"o{n}", n) for n in range(3)], ["shared-address"] * 3
+    yield [opened(f"o{n}", 100 + n * 6) for n in range(3)], ["browser"] * 3
+    yield [opened("same", 200) for _ in range(5)], ["browser"] * 5
+    yield (
+        [opened(f"s{n}", 300 + n) for n in range(3)] + [opened("s3", 301, user_agent="curl/8")],
+        ["shared-address-scanner"] * 3 + ["http-library"],
+    )
+    gmail = (
+        "Mozilla/5.0 (Windows NT 5.1; rv:11.0) Gecko Firefox/11.0 (via ggpht.com GoogleImageProxy)"
+    )
+    yield (
+        [opened(f"g{n}", 400, "66.249.93.1", user_agent=gmail) for n in range(9)],
+        ["gmail-proxy"] * 9,
+    )
+    yield [opened(f"n{n}", 500, "") for n in range(5)], ["browser"] * 5
+
+
+def test_groups_are_found_lately_and_over_all_alike(client: Client, reviser: Reviser) -> None:
+    hits = [(hit, rule) for made, rules in groups() for hit, rule in zip(made, rules, strict=True)]
+    writer(client).write(batch(block([hit for hit, _ in hits])))
+    said = reviser.look()
+    assert [rule for _, rule in stored(client)] == [rule for _, rule in hits]
+    assert sorted((change.new_class, change.new_rule, change.hits) for change in said) == [
+        ("scanner", "all-links", 4), ("scanner", "many-clicks", 4),
+        ("scanner", "shared-address-scanner", 3), ("unknown", "shared-address", 3),
+    ]  # fmt: skip
+    assert {change[:2] for change in said} == {("human", "browser")}
+    assert reviser.look() == []
+    assert reviser.reclassify() == []
+    assert rows(client, "SELECT count() FROM heliograph.revisions") == [(0,)]
+    execute(client, "ALTER TABLE heliograph.events UPDATE class = 'human', rule = 'browser' "
+            "WHERE rule LIKE '%a%' SETTINGS mutations_sync = 2")  # fmt: skip
+    assert sum(change.hits for change in reviser.reclassify()) > 14
+    assert [rule for _, rule in stored(client)] == [rule for _, rule in hits]
+    # What came long ago is left to `reclassify`.
+    late = [body(recipient="z", user_agent=FIREFOX, ts=(NOW + 86400) * 1000)]
+    writer(client).write(batch(block(late, len(hits) + 1)))
+    execute(client, "ALTER TABLE heliograph.events UPDATE class = 'human', rule = 'browser' "
+            "WHERE rule = 'many-clicks' SETTINGS mutations_sync = 2")  # fmt: skip
+    assert reviser.look() == []
+    assert sum(change.hits for change in reviser.reclassify()) == 4
