@@ -4,9 +4,9 @@ Each version of the rules has dictionaries of its own, so two consumers with dif
 disturb each other, and a verdict's version names what it was made by.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from clickhouse_connect.driver.client import Client
 
@@ -14,7 +14,7 @@ from consumer.errors import Misfit
 from consumer.settings import ConsumerSettings
 from consumer.store import dictionary_access, execute, rows
 from schemas.rule import RuleError
-from schemas.ruleset import TOLD, Ruleset, Sql, load
+from schemas.ruleset import TOLD, Sql, load
 
 #: Seconds since the send of a staged hit and of a stored one; NULL if the send's time is unknown.
 STAGED: Final = "if(sent_at > 0, toFloat64(ts) / 1000 - toFloat64(sent_at), NULL)"
@@ -33,20 +33,30 @@ _OLD: Final = """
 SELECT version FROM {database}.rules_agents{local} WHERE version != '{current}'
 GROUP BY version HAVING max(at) < now() - INTERVAL 7 DAY
 """
-_DROP: Final = "DROP DICTIONARY IF EXISTS {database}.{what}_{version}{on_cluster}"
+_DROP: Final = "DROP DICTIONARY IF EXISTS {database}.{name}_{version}{on_cluster}"
 _DELETE: Final = (
-    "ALTER TABLE {database}.rules_{what}{local}{on_cluster} DELETE WHERE version = '{version}'"
+    "ALTER TABLE {database}.rules_{table}{local}{on_cluster} DELETE WHERE version = '{version}'"
 )
 _AGENTS: Final = """
 CREATE DICTIONARY IF NOT EXISTS {database}.agents_{version}{on_cluster}
 (
-    regexp String, place UInt16 DEFAULT 65535, class String DEFAULT 'unknown',
-    rule String DEFAULT 'none', home String
+    regexp String, place UInt16 DEFAULT 65535
 )
 PRIMARY KEY regexp
 SOURCE(CLICKHOUSE(QUERY 'SELECT id, parent_id, regexp, keys, `values`
     FROM {database}.rules_agents{local} FINAL WHERE version = \\'{version}\\' ORDER BY id'{access}))
 LAYOUT(REGEXP_TREE)
+LIFETIME(0)
+"""
+_PLACES: Final = """
+CREATE DICTIONARY IF NOT EXISTS {database}.rules_{version}{on_cluster}
+(
+    place UInt64, class String DEFAULT 'unknown', rule String DEFAULT 'none', home String
+)
+PRIMARY KEY place
+SOURCE(CLICKHOUSE(QUERY 'SELECT place, class, rule, home
+    FROM {database}.rules_places{local} FINAL WHERE version = \\'{version}\\''{access}))
+LAYOUT(FLAT)
 LIFETIME(0)
 """
 _NETWORKS: Final = """
@@ -108,31 +118,33 @@ class Verdicts:
             self._seen = rows(client, _SEEN.format(**self._names))[0]
             listed = dict(rows(client, _LISTED.format(**self._names)))
         ruleset = load(self._rules, listed)
-        self._fill(client, "agents", ["id", "regexp", "keys", "values"], ruleset)
-        self._fill(client, "networks", ["network", "lists"], ruleset)
-        for made in (_AGENTS, _NETWORKS):
-            execute(client, made.format(version=ruleset.version, **self._names))
-        self._forget(client, ruleset.version)
+        version = ruleset.version
+        self._fill(client, "places", version, ["place", "class", "rule", "home"], ruleset.places())
+        self._fill(client, "agents", version, ["id", "regexp", "keys", "values"], ruleset.agents())
+        self._fill(client, "networks", version, ["network", "lists"], ruleset.lists())
+        for made in (_PLACES, _AGENTS, _NETWORKS):
+            execute(client, made.format(version=version, **self._names))
+        self._forget(client, version)
         self.ruleset = ruleset
 
-    def _fill(self, client: Client, what: str, columns: list[str], ruleset: Ruleset) -> None:
+    def _fill(
+        self, client: Client, what: str, version: str, columns: list[str], found: Sequence[Any]
+    ) -> None:
         """Put a version's rows into a dictionary's table, unless it has them all."""
-        found = ruleset.agents() if what == "agents" else ruleset.lists()
         table = "{database}.rules_{what}{local}".format(what=what, **self._names)
-        there = f"SELECT count() FROM {table} FINAL WHERE version = '{ruleset.version}'"
+        there = f"SELECT count() FROM {table} FINAL WHERE version = '{version}'"
         if rows(client, there)[0][0] != len(found):
-            given = [[ruleset.version, *row] for row in found]
+            given = [[version, *row] for row in found]
             client.insert(table, given, column_names=["version", *columns])
 
     def _forget(self, client: Client, current: str) -> None:
         """Drop the dictionaries of versions that nobody has judged by for long."""
         for (version,) in rows(client, _OLD.format(current=current, **self._names)):
-            for what in ("agents", "networks"):
-                names = {"what": what, "version": version, **self._names}
+            for name, table in (("rules", "places"), ("agents",) * 2, ("networks",) * 2):
+                names = {"name": name, "table": table, "version": version, **self._names}
                 execute(client, _DROP.format(**names))
                 execute(client, _DELETE.format(**names))
 
     def sql(self, since: str, told: str = TOLD) -> Sql:
         """SQL of a verdict by what is installed: see `Ruleset.sql`."""
-        at, version = self._database, self.ruleset.version
-        return self.ruleset.sql(f"{at}.agents_{version}", f"{at}.networks_{version}", since, told)
+        return self.ruleset.sql(f"{self._database}.", since, told)

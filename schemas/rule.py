@@ -31,7 +31,7 @@ class Rule(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
 
     agent: a pattern of the User-Agent. home: a list of networks that such an agent comes from; from
     elsewhere it is `unknown`, if the list is loaded. prefetch: a pattern of the header that
-    announces a prefetch. method: a pattern of the method. send: a pattern of the send's name.
+    announces a prefetch. method: a pattern of the method. send: the send's name.
     network: a list that holds the address. before: seconds after the send; `timeless` says whether
     it holds when these are not known. untold: neither agent nor address is known.
     """
@@ -54,15 +54,13 @@ class Rule(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     @property
     def conditions(self) -> list[str]:
         """What must hold, as SQL; none where the dictionary of agents alone decides."""
-        held = [
-            f"match({column}, {quoted(pattern)})"
-            for column, pattern in (
-                ("prefetch", self.prefetch),
-                ("method", self.method),
-                ("send", self.send),
-            )
-            if pattern
-        ]
+        held = []
+        if self.prefetch:
+            held.append(f"match(prefetch, {quoted(self.prefetch)})")
+        if self.method:
+            held.append(f"match(method, {quoted(self.method)})")
+        if self.send:
+            held.append(f"send = {quoted(self.send)}")
         if self.network:
             held.append(f"position(verdict_lists, {quoted(f' {self.network} ')}) > 0")
         if self.untold:

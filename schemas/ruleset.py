@@ -21,7 +21,7 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from schemas.rule import Group, Rule, RuleError, quoted
+from schemas.rule import Group, Rule, RuleError
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
@@ -30,27 +30,25 @@ _NONE: Final = 65_535
 #: Whether the consent mode kept anything of the client.
 TOLD: Final = "(address != '' OR user_agent != '')"
 #: What a verdict is made of, step by step: the place of the first rule that holds, and then what
-#: that rule says.
+#: that rule says. Patterns are tried once an agent, for it is a low cardinality column's.
 _STEPS: Final = {
     "verdict_ua": "toLowCardinality(user_agent)",
     "verdict_since": "{since}",
     "verdict_told": "{told}",
     "verdict_due": "kind IN ('open', 'click')",
-    "verdict_agent": "dictGet('{agents}', 'place', verdict_ua)",
-    "verdict_home": "dictGet('{agents}', 'home', verdict_ua)",
-    "verdict_lists": "dictGet('{networks}', 'lists', toIPv6OrDefault(address))",
-    "verdict_place": "least(verdict_agent{places})",
-    "verdict_elsewhere": "verdict_place = verdict_agent AND verdict_home != '' AND address != '' "
+    "verdict_lists": "dictGet('{prefix}networks_{version}', 'lists', toIPv6OrDefault(address))",
+    "verdict_place": "toUInt64(least("
+    "dictGet('{prefix}agents_{version}', 'place', verdict_ua){places}))",
+    "verdict_class": "dictGet('{prefix}rules_{version}', 'class', verdict_place)",
+    "verdict_rule": "dictGet('{prefix}rules_{version}', 'rule', verdict_place)",
+    "verdict_home": "dictGet('{prefix}rules_{version}', 'home', verdict_place)",
+    "verdict_elsewhere": "verdict_home != '' AND address != '' "
     "AND position(verdict_lists, concat(' ', verdict_home, ' ')) = 0",
 }
 _COLUMNS: Final = (
-    """multiIf(NOT verdict_due, '', verdict_elsewhere, 'unknown',
-        verdict_place = verdict_agent, dictGet('{agents}', 'class', verdict_ua),
-        transform(verdict_place, [{numbers}], [{classes}], 'unknown'))""",
-    """multiIf(NOT verdict_due, '',
-        verdict_elsewhere, concat(dictGet('{agents}', 'rule', verdict_ua), '-elsewhere'),
-        verdict_place = verdict_agent, dictGet('{agents}', 'rule', verdict_ua),
-        transform(verdict_place, [{numbers}], [{names}], 'none'))""",
+    "multiIf(NOT verdict_due, '', verdict_elsewhere, 'unknown', verdict_class)",
+    "multiIf(NOT verdict_due, '', verdict_elsewhere, concat(verdict_rule, '-elsewhere'), "
+    "verdict_rule)",
     "if(verdict_due, '{version}', '')",
 )
 
@@ -100,13 +98,18 @@ class Ruleset:
 
     def agents(self) -> list[tuple[int, str, list[str], list[str]]]:
         """The rows of the regexp_tree: place, pattern, attribute names, attributes."""
-        found = []
-        for place, rule in enumerate(self.rules, 1):
-            if not rule.conditions:
-                home = rule.home if rule.home in self.networks else ""
-                told = [str(place), rule.verdict, rule.id, home]
-                found.append((place, _regexp(rule.agent), ["place", "class", "rule", "home"], told))
-        return found
+        return [
+            (place, _regexp(rule.agent), ["place"], [str(place)])
+            for place, rule in enumerate(self.rules, 1)
+            if not rule.conditions
+        ]
+
+    def places(self) -> list[tuple[int, str, str, str]]:
+        """What the rule of each place says: class, id, and its home if that list is loaded."""
+        return [
+            (place, rule.verdict, rule.id, rule.home if rule.home in self.networks else "")
+            for place, rule in enumerate(self.rules, 1)
+        ]
 
     def lists(self) -> list[tuple[str, str]]:
         """The rows of the ip_trie: each network, and all lists that hold it, each in spaces."""
@@ -124,27 +127,23 @@ class Ruleset:
             found.append((str(network), f" {' '.join(sorted(named[network]))} "))
         return found
 
-    def sql(self, agents: str, networks: str, since: str, told: str = TOLD) -> Sql:
+    def sql(self, prefix: str, since: str, told: str = TOLD) -> Sql:
         """SQL of the verdict of a hit.
 
-        `agents` and `networks` name the dictionaries; `since` is SQL of the seconds since the send,
-        `told` of whether anything of the client is known. The hit's columns are called as in
-        `events`.
+        The dictionaries are called PREFIXagents_VERSION and so on; `since` is SQL of the seconds
+        since the send, `told` of whether anything of the client is known. The hit's columns are
+        called as in `events`.
         """
-        rest = [(n, rule) for n, rule in enumerate(self.rules, 1) if rule.conditions]
         places = "".join(
-            f",\n        if({' AND '.join(rule.conditions)}, toUInt16({n}), toUInt16({_NONE}))"
-            for n, rule in rest
+            f",\n        if({' AND '.join(rule.conditions)}, toUInt16({place}), toUInt16({_NONE}))"
+            for place, rule in enumerate(self.rules, 1)
+            if rule.conditions
         )
         values = {
-            "agents": agents,
-            "networks": networks,
+            "prefix": prefix,
             "since": since,
             "told": told,
             "places": places,
-            "numbers": ", ".join(f"toUInt16({n})" for n, _ in rest),
-            "classes": ", ".join(quoted(rule.verdict) for _, rule in rest),
-            "names": ", ".join(quoted(rule.id) for _, rule in rest),
             "version": self.version,
         }
         steps = {name: step.format(**values) for name, step in _STEPS.items()}

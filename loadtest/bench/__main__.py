@@ -1,7 +1,7 @@
 """`make bench`: all figures of the README side by side, and the machine they were measured on.
 
-`python -m loadtest.bench [edge] [line] [store]` prints one table; the exit code is 1 where a bar
-is missed or a section fails. Progress goes to stderr.
+`python -m loadtest.bench [edge] [line] [store] [verdicts]` prints one table; the exit code is 1
+where a bar is missed or a section fails. Progress goes to stderr.
 """
 
 import argparse
@@ -21,7 +21,7 @@ from loadtest.bench import table
 from loadtest.bench.figures import Figure, left_out
 from loadtest.bench.servers import LeftOut
 
-SECTIONS: Final = ("edge", "line", "store")
+SECTIONS: Final = ("edge", "line", "store", "verdicts")
 
 
 def run(section: str, home: Path, quick: bool) -> Iterator[Figure]:

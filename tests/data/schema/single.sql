@@ -471,7 +471,20 @@ PARTITION BY run
 ORDER BY (place, journal, seq)
 TTL at + INTERVAL 1 DAY;
 
--- The rules of each version as its dictionaries read them: agents by pattern, lists by network.
+-- The rules of each version as its dictionaries read them: by their place, by patterns of agents,
+-- and the lists that hold a network.
+CREATE TABLE IF NOT EXISTS heliograph.rules_places
+(
+    version LowCardinality(String),
+    place UInt64,
+    class String,
+    rule String,
+    home String, -- a list of networks; what comes from elsewhere is somebody else's
+    at DateTime('UTC') DEFAULT now()
+)
+ENGINE = ReplacingMergeTree
+ORDER BY (version, place);
+
 CREATE TABLE IF NOT EXISTS heliograph.rules_agents
 (
     version LowCardinality(String),
