@@ -43,6 +43,7 @@ _STEPS: Final = {
     "verdict_rule": "dictGet('{prefix}rules_{version}', 'rule', verdict_place)",
     "verdict_home": "dictGet('{prefix}rules_{version}', 'home', verdict_place)",
     "verdict_elsewhere": "verdict_home != '' AND address != '' "
+    "AND position(verdict_lists, ' private ') = 0 "
     "AND position(verdict_lists, concat(' ', verdict_home, ' ')) = 0",
 }
 _COLUMNS: Final = (

@@ -78,7 +78,8 @@ def test_networks_and_the_time_decide() -> None:
     """A proxy from elsewhere is somebody else's; a mail program is known whenever it comes."""
     outlook = "Microsoft Office/16.0 (Windows NT 10.0; Microsoft Outlook 16.0.6326; Pro)"
     proxies = [Hit(GMAIL), Hit(GMAIL, "66.249.93.1"), Hit(GMAIL, "203.0.113.1"),
-               Hit(GMAIL, "2a00:1450:4013::1"), Hit("Mozilla/5.0", "203.0.113.1")]  # fmt: skip
+               Hit(GMAIL, "2a00:1450:4013::1"), Hit(GMAIL, "10.1.2.3"),
+               Hit("Mozilla/5.0", "203.0.113.1")]  # fmt: skip
     timed = [
         Hit(agent, address, since=since)
         for agent in (FIREFOX, outlook)
@@ -87,7 +88,7 @@ def test_networks_and_the_time_decide() -> None:
     ]
     with judging() as judge:
         assert [found.name for found in judge(proxies + timed)] == [
-            *("proxy", "proxy", "unknown", "proxy", "prefetch"),
+            *("proxy", "proxy", "unknown", "proxy", "proxy", "prefetch"),
             *("unknown", "unknown", "human", "human", "human", "human"),
             *("scanner", "scanner", "scanner", "scanner", "unknown", "unknown"),
             *["human"] * 12,
