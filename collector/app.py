@@ -1,7 +1,7 @@
-"""The edge's routes in aiohttp: pixels, links, sends."""
+"""The edge's routes in aiohttp: pixels, links, sends, read receipts."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -64,21 +64,24 @@ def plain(status: int, text: str, *, close: bool = False) -> web.Response:
 
 def make_app(
     edge: Edge,
-    sends: Handler,
+    posts: Mapping[str, Handler],
     public_url: str,
     metrics: EdgeMetrics,
     draining: Callable[[], bool],
 ) -> web.Application:
-    """The application. A proxy may strip the path of `public_url` or not, and mails that are out
+    """The application; `posts` are the handlers of POST by their path.
+
+    A proxy may strip the path of `public_url` or not, and mails that are out
     may have been minted under another one, so pixels and links are served under any prefix.
     While `draining`, every answer ends its connection.
     """
-    app = web.Application(middlewares=[_leave(draining), _checks(sends, metrics)])
+    app = web.Application(middlewares=[_leave(draining), _checks(posts, metrics)])
     # Of any character: an escaped line end makes no pixel a 404.
     app.router.add_get(r"/{prefix:(?:[\s\S]*/)?}o/{token:[\s\S]*}", edge.pixel)
     app.router.add_get(r"/{prefix:(?:[\s\S]*/)?}c/{token:[\s\S]*}", edge.click)
     for prefix in {"", urlsplit(public_url).path.rstrip("/")}:
-        app.router.add_post(prefix + "/v1/sends", sends)
+        for path, handler in posts.items():
+            app.router.add_post(prefix + path, handler)
     app.on_response_prepare.append(_anonymous)
     return app
 
@@ -99,10 +102,12 @@ def _leave(draining: Callable[[], bool]) -> Callable[..., Awaitable[web.StreamRe
     return leave
 
 
-def _checks(sends: Handler, metrics: EdgeMetrics) -> Callable[..., Awaitable[web.StreamResponse]]:
+def _checks(
+    posts: Mapping[str, Handler], metrics: EdgeMetrics
+) -> Callable[..., Awaitable[web.StreamResponse]]:
     @web.middleware
     async def check(request: web.Request, handler: Handler) -> web.StreamResponse:
-        takes_body = request.match_info.handler == sends
+        takes_body = request.match_info.handler in posts.values()
         if request.body_exists and not takes_body:
             metrics.bad_requests.inc()
             status = 400 if request.method in ("GET", "HEAD") else 405

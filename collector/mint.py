@@ -32,7 +32,9 @@ class SendRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
     `send` tells one sending of a campaign from another; empty, it is the campaign's name.
     `sent_at` is ISO 8601 (UTC unless it says otherwise) or Unix seconds, now by default; `links`
-    maps a name of the caller's to a target URL; `cancelled` takes the send back instead.
+    maps a name of the caller's to a target URL; `cancelled` takes the send back instead, `bounced`
+    says that the mail came back. `segment` is a part of the recipients that reports tell apart
+    (their mail domain, a list, a variant) and not sealed; `no_pixel` makes no pixel's URL.
     `hash_recipient` seals a keyed hash in place of `recipient`; without it, what looks like an
     e-mail address is refused unless `allow_address`.
     """
@@ -44,6 +46,9 @@ class SendRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     message_id: str = ""
     links: dict[str, str] = {}
     cancelled: bool = False
+    bounced: bool = False
+    segment: str = ""
+    no_pixel: bool = False
     hash_recipient: bool = False
     allow_address: bool = False
 
@@ -74,28 +79,35 @@ class Mint:
         """Mint one send; raises ValueError with a reason fit for the one who asked."""
         now = self._clock()
         sent_at = int(now) if request.sent_at is None else unix_seconds(request.sent_at)
-        if sent_at > now + SLACK_SECONDS and not request.cancelled:
+        if sent_at > now + SLACK_SECONDS and _kind(request) == "sent":
             raise ValueError(f"sent_at is {AHEAD}")
         if not request.campaign:
             raise ValueError("campaign is empty")
-        if len(request.message_id.encode()) > event.BOUNDS["message_id"]:
-            raise ValueError(f"message_id is longer than {event.BOUNDS['message_id']} bytes")
+        for name in ("message_id", "segment"):
+            if len(getattr(request, name).encode()) > event.BOUNDS[name]:
+                raise ValueError(f"{name} is longer than {event.BOUNDS[name]} bytes")
+        if request.cancelled and request.bounced:
+            raise ValueError("a send that is cancelled was not mailed, and cannot bounce")
         sealed = Sealed(
             request.campaign, request.send or request.campaign, self._recipient(request), sent_at
         )
-        pixel = f"{self._base}/o/{self._keyring.seal('open', sealed)}.gif"
+        pixel = self._keyring.seal("open", sealed)  # checks what is sealed in either case
+        pixel = "" if request.no_pixel else f"{self._base}/o/{pixel}.gif"
         links = {name: self._click(sealed, name, url) for name, url in request.links.items()}
         body = event.event(
             int(now * 1000),  # as it was recorded: of a send and its cancelling the later holds
-            "cancelled" if request.cancelled else "sent",
+            _kind(request),
             campaign=sealed.campaign,
             send=sealed.send,
             recipient=sealed.recipient,
             sent_at=sent_at,
             message_id=request.message_id,
             key_id=self._keyring.minting_id,
+            segment=request.segment,
+            detail=event.NO_PIXEL if request.no_pixel else "",
         )
-        return Minted(sealed.recipient, pixel, _HTML.format(escape(pixel)), links, body)
+        html = _HTML.format(escape(pixel)) if pixel else ""
+        return Minted(sealed.recipient, pixel, html, links, body)
 
     def _recipient(self, request: SendRequest) -> str:
         recipient = request.recipient.strip()
@@ -114,6 +126,12 @@ class Mint:
         except ValueError as error:
             raise ValueError(f"link {name!r}: {error}") from None
         return f"{self._base}/c/{token}"
+
+
+def _kind(request: SendRequest) -> event.Kind:
+    if request.cancelled:
+        return "cancelled"
+    return "bounced" if request.bounced else "sent"
 
 
 def unix_seconds(moment: float | str | datetime) -> int:

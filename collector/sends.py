@@ -55,10 +55,8 @@ class Sends:
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """Check the key, take the body, answer line by line."""
-        if not self._authorized(request):
-            answer = plain(401, "The API key is missing or wrong.", close=True)
-            answer.headers["WWW-Authenticate"] = "Bearer"
-            return answer
+        if not authorized(request, self._settings):
+            return refused()
         limit = self._settings.sends_max_bytes
         if (request.content_length or 0) > limit:
             return plain(413, f"The body is longer than {limit} bytes.", close=True)
@@ -77,15 +75,6 @@ class Sends:
                 return plain(413, f"The body is longer than {limit} bytes.", close=True)
             spool.seek(0)
             return await self._answer(request, spool)
-
-    def _authorized(self, request: web.Request) -> bool:
-        try:
-            key = self._settings.api_key_path.read_bytes().strip()
-        except OSError:
-            key = b""
-        scheme, _, given = request.headers.get("Authorization", "").partition(" ")
-        right = hmac.compare_digest(given.strip().encode("utf-8", "surrogateescape"), key)
-        return right and bool(key) and scheme.lower() == "bearer"
 
     async def _answer(self, request: web.Request, spool: IO[bytes]) -> web.StreamResponse:
         answer = web.StreamResponse(
@@ -126,6 +115,24 @@ class Sends:
             return [_error(n, reason) if n in bodies else text for n, text in answers]
         self._counts["recorded"].inc(len(bodies))
         return [text for _, text in answers]
+
+
+def authorized(request: web.Request, settings: CollectorSettings) -> bool:
+    """Whether a request shows the API key."""
+    try:
+        key = settings.api_key_path.read_bytes().strip()
+    except OSError:
+        key = b""
+    scheme, _, given = request.headers.get("Authorization", "").partition(" ")
+    right = hmac.compare_digest(given.strip().encode("utf-8", "surrogateescape"), key)
+    return right and bool(key) and scheme.lower() == "bearer"
+
+
+def refused() -> web.Response:
+    """The answer to a request that does not."""
+    answer = plain(401, "The API key is missing or wrong.", close=True)
+    answer.headers["WWW-Authenticate"] = "Bearer"
+    return answer
 
 
 def _waits_to_be_asked(request: web.Request) -> bool:
@@ -174,8 +181,8 @@ def _mint_line(mint: Mint, number: int, line: bytes | None) -> tuple[bytes, byte
         raise ValueError("the line is not UTF-8") from None
     minted = mint.send(request)
     told: dict[str, object] = {"line": number, "recipient": minted.recipient}
-    if request.cancelled:
-        told["cancelled"] = True
+    if request.cancelled or request.bounced:
+        told["cancelled" if request.cancelled else "bounced"] = True
     else:
         told |= {"pixel_url": minted.pixel_url, "pixel_html": minted.pixel_html,
                  "links": minted.links}  # fmt: skip

@@ -29,6 +29,7 @@ from collector.keys import Keys
 from collector.listener import Listener
 from collector.metrics import EdgeMetrics, JournalMetrics
 from collector.plain import Plain
+from collector.receipts import Receipts
 from collector.sends import Sends
 from collector.settings import CollectorSettings
 from schemas.child import end_of_service, read_settings, start_logging
@@ -75,7 +76,9 @@ class Worker:
         edge = Edge(self.beacon, self.proxies)
         sends = Sends(self.settings, self.keys, self.commit, time.time, self.metrics)
         url = self.settings.public_url
-        app = make_app(edge, sends.handle, url, self.metrics, lambda: self.draining)
+        receipts = Receipts(self.settings, self.commit, time.time)
+        posts = {"/v1/sends": sends.handle, "/v1/receipts": receipts.handle}
+        app = make_app(edge, posts, url, self.metrics, lambda: self.draining)
         return http1.Runner(app, self.metrics.bad_requests.inc, **options)
 
     def hot_path(self, hand_over: Callable[[], asyncio.Protocol]) -> HotPath:

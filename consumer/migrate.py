@@ -16,6 +16,7 @@ from consumer.errors import Misfit
 from consumer.settings import ConsumerSettings
 from consumer.store import execute, rows
 from schemas.ruleset import load_names
+from schemas.words import spelled
 
 _LEDGER: Final = """
 CREATE TABLE IF NOT EXISTS {database}.migrations{on_cluster}
@@ -45,7 +46,7 @@ def migrations(*, cluster: bool) -> list[Migration]:
     found = []
     for file in (resources.files("schemas") / "clickhouse").iterdir():
         if file.name.endswith(".sql") and (cluster or not file.name.endswith(".cluster.sql")):
-            text = file.read_text("utf-8")
+            text = spelled(file.read_text("utf-8"))
             number = int(file.name.split("_", 1)[0])
             found.append(
                 Migration(number, file.name, text, hashlib.sha256(text.encode()).hexdigest())

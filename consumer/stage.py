@@ -23,20 +23,21 @@ from clickhouse_connect.driver.client import Client
 from consumer.batch import Partition
 from consumer.errors import StoreTrouble
 from consumer.store import execute, reactions, rows
+from schemas.event import KINDS
 
 #: Numbers are decimals because ClickHouse lets integers overflow silently while parsing, with
 #: a fraction so that one is seen instead of cut off.
-_COLUMNS: Final = """
+_COLUMNS: Final = f"""
     journal String, seq Decimal(18, 2), ts Decimal(18, 2), kind String, campaign String,
     send String, recipient String, message_id String, sent_at Decimal(18, 2), link String,
     method String, address String, user_agent String, accept_language String, referer String,
-    prefetch String, key_id String,
-    CONSTRAINT identity CHECK match(journal, '^[0-9a-f]{28}$') AND seq > 0,
+    prefetch String, key_id String, segment String, detail String,
+    CONSTRAINT identity CHECK match(journal, '^[0-9a-f]{{28}}$') AND seq > 0,
     CONSTRAINT whole CHECK floor(seq) = seq AND floor(ts) = ts AND floor(sent_at) = sent_at,
     CONSTRAINT ts CHECK ts BETWEEN 946684800000 AND 4102444800000,
     CONSTRAINT sent_at CHECK sent_at BETWEEN 0 AND 4294967295,
-    CONSTRAINT kind CHECK kind IN ('sent', 'open', 'click', 'cancelled'),
-    CONSTRAINT campaign CHECK campaign != ''
+    CONSTRAINT kind CHECK kind IN ({str(KINDS)[1:-1]}),
+    CONSTRAINT campaign CHECK campaign != '' OR kind = 'receipt'
 """
 #: Nothing is guessed: a field of the wrong type or an unknown one makes a line poison.
 _STRICT: Final = {

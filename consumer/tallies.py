@@ -1,4 +1,4 @@
-"""Large campaigns are counted ahead, in a consumer's spare time (see 0005_tallies.sql).
+"""Large campaigns are counted ahead, in a consumer's spare time (see 0005_tallies.sql, words.sql).
 
 Nothing depends on it but the time that a report takes. A tally is one row, written by one insert,
 and says itself of which events it was made; so a consumer may be killed in the middle, several may
@@ -41,7 +41,8 @@ WITH young AS
 SELECT campaign, sum(total)
 FROM
 (
-    SELECT campaign, 0 AS total, 0 AS since, events, marks, until FROM {database}.tallies FINAL
+    SELECT campaign, 0 AS total, 0 AS since, events, marks, until
+    FROM {database}.tallies FINAL
     UNION ALL
     SELECT campaign, count(), 0, toUInt64(-count()), toUInt64(-sum(mark)), toDateTime(0, 'UTC')
     FROM {database}.events GROUP BY campaign
@@ -63,7 +64,7 @@ ORDER BY sum(total) DESC
 #: Names are given in hex, for the embedded engine takes what follows a blank line for statements.
 _COUNT: Final = """
 INSERT INTO {database}.tallies
-SELECT campaign, toDateTime({until}, 'UTC'), * EXCEPT campaign
+SELECT campaign, toDateTime({until}, 'UTC'), events, marks, figures
 FROM {database}.tallies_until(until = toDateTime({until}, 'UTC'))
 WHERE campaign IN ({names})
 """

@@ -34,7 +34,8 @@ WITH {given}
 SELECT
     journal, toUInt64(seq), fromUnixTimestamp64Milli(toInt64(ts), 'UTC'), kind, campaign, send,
     recipient, message_id, toDateTime(toUInt32(sent_at), 'UTC'), link, method, address, user_agent,
-    accept_language, referer, prefetch, key_id, {verdict}
+    accept_language, referer, prefetch, key_id, {verdict}, segment,
+    detail
 FROM {stage}
 WHERE {young} AND {here} AND {absent}
 """

@@ -12,7 +12,6 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from importlib import resources
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 from urllib.parse import unquote, urlencode, urlsplit
@@ -21,6 +20,7 @@ from consumer.settings import ConsumerSettings
 from heliograph import data_dir
 from heliograph.errors import Failure, UsageError
 from heliograph.http import connect
+from schemas.words import questions
 
 _READONLY: Final = "164"
 _STARTING_SECONDS: Final = 15.0
@@ -38,7 +38,7 @@ class Answer(NamedTuple):
 
 def canned(name: str) -> str:
     """The text of schemas/queries/<name>.sql."""
-    return (resources.files("schemas") / "queries" / f"{name}.sql").read_text("utf-8")
+    return questions()[name]
 
 
 @contextlib.contextmanager

@@ -1,6 +1,6 @@
 """The rates of campaigns: from their tallies where these hold, from all rows where not."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Final, Protocol
 
 import msgspec
@@ -52,12 +52,29 @@ def _add(
             left = [name for name in part if name not in found]
             asked = [name for name in left if name in tallied or question == "campaigns"]
             if asked or not (columns or question == "tallied"):
-                # What is left to escape in a parameter is escaped where it is sent.
-                texts = ("'" + name.replace("'", "''") + "'" for name in asked)
-                params = {"campaigns": f"[{','.join(texts)}]"}
+                params = {"campaigns": array(asked)}
                 answer = store.query(canned(question), params, output.FORMAT)
-                columns[:], rows = output.rows(answer)
-                found |= {str(msgspec.json.decode(row[0])): row for row in rows}
+                told, rows = output.rows(answer)
+                columns[:] = told[: told.index("unrecorded_hits") + 1]
+                for row in rows:
+                    if _holds(dict(zip(told, row, strict=True)), told[len(columns) :]):
+                        found[str(msgspec.json.decode(row[0]))] = row[: len(columns)]
+
+
+def array(names: Sequence[str]) -> str:
+    """Names as a parameter of the type Array(String); where it is sent the rest is escaped."""
+    return "[" + ",".join("'" + name.replace("'", "''") + "'" for name in names) + "]"
+
+
+def _holds(row: Mapping[str, msgspec.Raw], checks: Sequence[str]) -> bool:
+    """Whether a tally's checks come out, and its campaign is one: not all of it was taken back."""
+    some = (number(row[name]) for name in ("recipients", "hits", "unrecorded"))
+    return not any(number(row[name]) for name in checks) and any(some)
+
+
+def number(value: msgspec.Raw) -> int:
+    """An integer as the store wrote it: one of 64 bits is quoted."""
+    return int(bytes(value).strip(b'"'))
 
 
 def _names(store: Asked, sql: str, params: Mapping[str, object]) -> list[str]:

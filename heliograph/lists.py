@@ -87,16 +87,22 @@ class Requests:
     """Makes sends of a table's rows, some hundred at a time."""
 
     def __init__(
-        self, args: Namespace, table: Table, *, links: Sequence[str] = (), message_id: str = ""
+        self,
+        args: Namespace,
+        table: Table,
+        *,
+        links: Sequence[str] = (),
+        message_id: str = "",
+        segment: str = "",
     ) -> None:
         """Says on stderr which column it guessed; raises UsageError where one is missing."""
         self._args, self._table = args, table
-        self._links, self._message_id = links, message_id
+        self._links, self._message_id, self._segment = links, message_id, segment
         self._column: str = args.recipient_column or ""
         if not self._column:
             self._column = guess(table.columns)
             say(f"recipients: column {self._column!r}")
-        self._used = [self._column, *links, *filter(None, [message_id])]
+        self._used = [self._column, *links, *filter(None, [message_id, segment])]
         table.require(self._column, self._used[1:])
         self._sent_at = sent_at(args)
 
@@ -124,6 +130,7 @@ class Requests:
             send=self._args.send,
             sent_at=self._sent_at,
             message_id=row.values.get(self._message_id, ""),
+            segment=row.values.get(self._segment, ""),
             links={name: url for name, url in links.items() if url},
             hash_recipient=self._args.hash_recipients,
             allow_address=self._args.allow_addresses,

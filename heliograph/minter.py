@@ -62,6 +62,8 @@ class Minter:
         send: str | int | None = None,
         sent_at: int | float | str | datetime | None = None,
         message_id: str = "",
+        segment: str = "",
+        no_pixel: bool = False,
         links: Mapping[str, str] | None = None,
         hash_recipient: bool = False,
         allow_address: bool = False,
@@ -71,13 +73,15 @@ class Minter:
         `send` tells one sending of a campaign from another (its name by default); `sent_at` is
         a datetime, ISO 8601 (UTC unless it says otherwise) or Unix seconds, at most a year ahead
         (now by default); numbers are taken as their digits; `links` maps names of yours to target
-        URLs.
+        URLs; `segment` names a part of the recipients for reports, and `no_pixel` records a mail
+        without a pixel.
         Raises ValueError where something does not fit, Failure where it cannot be recorded,
         RuntimeError after `close`.
         """
         fields = {
             "campaign": campaign, "recipient": recipient, "send": "" if send is None else send,
-            "sent_at": sent_at, "message_id": message_id, "links": dict(links or {}),
+            "sent_at": sent_at, "message_id": message_id, "segment": segment, "no_pixel": no_pixel,
+            "links": dict(links or {}),
             "hash_recipient": hash_recipient, "allow_address": allow_address,
         }  # fmt: skip
         (answer,) = self._recorder.record([_request(fields)])
@@ -110,7 +114,7 @@ class Minter:
 
 def _request(fields: dict[str, Any]) -> SendRequest:
     """A request of what an application holds, such as primary keys; raises ValueError."""
-    for name in ("campaign", "recipient", "send", "message_id"):
+    for name in ("campaign", "recipient", "send", "message_id", "segment"):
         if type(fields[name]) is int:
             fields[name] = str(fields[name])
     if isinstance(fields["sent_at"], datetime):

@@ -55,7 +55,7 @@ def _lines(chunks: Iterable[bytes]) -> Iterator[bytes]:
 def write(answer: Answer, format: str, out: IO[str], *, percent: bool = False) -> int:
     """Print a result as table, csv or json; how many rows there were.
 
-    `percent` shows the columns …_rate of a table in percent.
+    `percent` shows the columns …_rate of a table in percent, with their …_low and …_high.
     """
     names, found = rows(answer)
     if format == "json":
@@ -101,6 +101,8 @@ def _table(names: list[str], found: Iterator[Row], out: IO[str], *, percent: boo
     from rich.table import Table
     from rich.text import Text
 
+    if percent:
+        names, found = _ranges(names, found)
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
     first = next(found, None)
     for name, raw in itertools.zip_longest(names, first or []):
@@ -118,6 +120,20 @@ def _table(names: list[str], found: Iterator[Row], out: IO[str], *, percent: boo
     return count
 
 
+def _ranges(names: list[str], found: Iterator[Row]) -> tuple[list[str], Iterator[Row]]:
+    """Without the columns …_rate_low and …_rate_high: their values stand beside the rate."""
+    at = {name: place for place, name in enumerate(names)}
+    kept = [name for name in names if not name.endswith(("_rate_low", "_rate_high"))]
+
+    def shown(row: Row, name: str) -> msgspec.Raw:
+        if f"{name}_low" not in at or bytes(row[at[name]]) == b"null":
+            return row[at[name]]
+        value, low, high = (_value.decode(row[at[name + end]]) for end in ("", "_low", "_high"))
+        return msgspec.Raw(msgspec.json.encode(f"{value:.1%} ({low:.1%} to {high:.1%})"))
+
+    return kept, ([shown(row, name) for name in kept] for row in found)
+
+
 def _shown(raw: msgspec.Raw) -> str:
     value = _value.decode(raw)
     if value is None:
@@ -127,7 +143,7 @@ def _shown(raw: msgspec.Raw) -> str:
 
 def _percent(raw: msgspec.Raw) -> str:
     value = _value.decode(raw)
-    return "–" if value is None else f"{value:.1%}"
+    return f"{value:.1%}" if isinstance(value, float | int) else _shown(raw)
 
 
 def pass_on(answer: Answer) -> None:

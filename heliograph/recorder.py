@@ -19,6 +19,7 @@ import msgspec
 from collector.journal import Journal
 from collector.keys import Keys
 from collector.mint import Mint, Minted, SendRequest, unix_seconds
+from collector.receipt import Receipt, parse
 from collector.ring import claim
 from collector.settings import CollectorSettings
 from heliograph import data_dir
@@ -97,6 +98,16 @@ class JournalRecorder:
                 if sync:
                     journal.sync()
         return answers
+
+    def receive(self, raw: bytes) -> Receipt:
+        """Record the read receipt in a message; raises ValueError if there is none, Failure."""
+        receipt = parse(raw)
+        with self._lock:
+            journal = self._open()
+            if not journal.append([receipt.body(time.time())]):
+                raise Failure(f"the journal cannot be written ({journal.trouble})")
+            journal.sync()
+        return receipt
 
     def preview(self, request: SendRequest) -> Minted:
         """Mint without a record, for a send that is recorded already; raises ValueError."""
@@ -178,10 +189,7 @@ class RemoteRecorder:
         with self._lock:
             if self._closed:
                 raise RuntimeError("nothing can be minted after close()")
-            status, text = self._post(body)
-        if status != 200:
-            why = text.decode("utf-8", "replace").strip().partition("\n")[0][:200]
-            raise Failure(f"{self.url} answered {status}: {why}")
+            text = self._post("/v1/sends", body)
         answers: dict[int, Minted | Refusal] = {}
         try:
             for line in text.splitlines():
@@ -193,13 +201,28 @@ class RemoteRecorder:
         except (msgspec.MsgspecError, KeyError):
             raise Failure(f"the answer of {self.url} broke off: run it again") from None
 
-    def _post(self, body: bytes) -> tuple[int, bytes]:
+    def receive(self, raw: bytes) -> Receipt:
+        """As JournalRecorder.receive."""
+        receipt = parse(raw)
+        with self._lock:
+            self._post("/v1/receipts", raw)
+        return receipt
+
+    def _post(self, where: str, body: bytes) -> bytes:
+        """What is answered with status 200; raises Failure."""
+        status, text = self._send(where, body)
+        if status != 200:
+            why = text.decode("utf-8", "replace").strip().partition("\n")[0][:200]
+            raise Failure(f"{self.url} answered {status}: {why}")
+        return text
+
+    def _send(self, where: str, body: bytes) -> tuple[int, bytes]:
         for last in (False, True):
             try:
                 if self._connection is None or self._pid != os.getpid():  # a fork shares no socket
                     self._connection = connect(urlsplit(self.url), (80, 443), 120)
                     self._pid = os.getpid()
-                path = urlsplit(self.url).path + "/v1/sends"
+                path = urlsplit(self.url).path + where
                 self._connection.request("POST", path, body, self._headers)
                 answer = self._connection.getresponse()
                 return answer.status, answer.read()

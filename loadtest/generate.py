@@ -87,7 +87,7 @@ WHERE ts < fromUnixTimestamp64Milli({end} * 1000, 'UTC')
 _EVENTS: Final = """
 INSERT INTO {database}.events
 WITH {given}
-SELECT *, {verdict}
+SELECT *, {verdict}, '', ''
 FROM
 (
 SELECT

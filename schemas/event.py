@@ -1,8 +1,9 @@
 """The event: one line of NDJSON, named by (journal, seq).
 
-Every line holds all fields below. Strings are bounded in bytes, valid UTF-8 and "" when unknown;
-`ts` is Unix time in milliseconds, `sent_at` in seconds (0: unknown). The line is what the journal
-keeps, what a Kafka record holds (one after another), and what ClickHouse parses.
+Every line holds all fields below, but `segment` and `detail` only where they say something.
+Strings are bounded in bytes, valid UTF-8 and "" when unknown; `ts` is Unix time in milliseconds,
+`sent_at` in seconds (0: unknown). The line is what the journal keeps, what a Kafka record holds
+(one after another), and what ClickHouse parses.
 """
 
 from collections.abc import Mapping, Sequence
@@ -11,8 +12,10 @@ from typing import Final, Literal
 
 import orjson
 
-Kind = Literal["sent", "open", "click", "cancelled"]
-KINDS: Final = ("sent", "open", "click", "cancelled")
+Kind = Literal["sent", "open", "click", "cancelled", "bounced", "receipt"]
+KINDS: Final = ("sent", "open", "click", "cancelled", "bounced", "receipt")
+#: The detail of a send that was minted without a pixel.
+NO_PIXEL: Final = "no pixel"
 
 #: The longest value kept of each text field, in bytes before replacement of what is not UTF-8.
 BOUNDS: Final[Mapping[str, int]] = {
@@ -28,6 +31,8 @@ BOUNDS: Final[Mapping[str, int]] = {
     "referer": 512,
     "prefetch": 64,
     "key_id": 6,
+    "segment": 255,
+    "detail": 16,
 }
 
 #: No encoded line is longer: the bounds above, each byte escaped as \u00xx at worst, and the rest.
@@ -126,8 +131,13 @@ def event(
     accept_language: str = "",
     referer: str = "",
     prefetch: str = "",
+    segment: str = "",
+    detail: str = "",
 ) -> bytes:
     """The body of an event: the rest of its line, behind the identity that the journal adds."""
+    more = {"segment": clean(segment, 255)} if segment else {}
+    if detail:
+        more["detail"] = clean(detail, 16)
     return b'"ts":%d,"kind":"%b",%b,%b%b' % (
         ts,
         kind.encode(),
@@ -139,6 +149,7 @@ def event(
             address=clean(address, 45),
             referer=clean(referer, 512),
             key_id=key_id,
+            **more,
         ),
         send_part(campaign, send),
         client_part(method, user_agent, accept_language, prefetch),

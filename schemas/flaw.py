@@ -15,7 +15,7 @@ class Line(msgspec.Struct, forbid_unknown_fields=True):
     seq: Annotated[int, Meta(ge=1, lt=10**15)]
     ts: Annotated[int, Meta(ge=946_684_800_000, le=4_102_444_800_000)]
     kind: Kind
-    campaign: Annotated[str, Meta(min_length=1)]
+    campaign: str
     send: str = ""
     recipient: str = ""
     message_id: str = ""
@@ -28,6 +28,12 @@ class Line(msgspec.Struct, forbid_unknown_fields=True):
     referer: str = ""
     prefetch: str = ""
     key_id: str = ""
+    segment: str = ""
+    detail: str = ""
+
+    def __post_init__(self) -> None:
+        if not self.campaign and self.kind != "receipt":
+            raise ValueError("campaign is empty")
 
 
 _decode: Final = msgspec.json.Decoder(Line).decode

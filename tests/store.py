@@ -19,6 +19,8 @@ from tests.engine import client as connect_to
 JOURNAL = "01a20c263890da65296bb9b00a84"
 OTHER = "01a20c2637daa209640f18545050"
 NOW = 1_790_000_000
+#: A program that people read mail with.
+HUMAN = "Mozilla/5.0 (X11; Linux x86_64; rv:128.0) Gecko/20100101 Firefox/128.0"
 PARTITION: Partition = ("t", 0)
 
 
@@ -55,7 +57,8 @@ def either_client(request: pytest.FixtureRequest) -> Iterator[Client]:
 def body(kind: str = "open", *, ts: int = NOW * 1000, **fields: object) -> bytes:
     """An event without identity; `recipient`, `method` and so on as given."""
     given = {"campaign": "spring", "send": "spring", "recipient": "r1", "key_id": "abcdef"}
-    given |= {"method": "" if kind in ("sent", "cancelled") else "GET", "sent_at": NOW - 3600}
+    given |= {"method": "GET", "user_agent": HUMAN} if kind in ("open", "click") else {}
+    given |= {"sent_at": NOW - 3600}
     return event.event(ts, kind, **{**given, **fields})  # type: ignore[arg-type]
 
 

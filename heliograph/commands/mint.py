@@ -1,14 +1,16 @@
 """`heliograph mint`: a list of recipients in, the same list with pixel URLs out."""
 
 import contextlib
+import itertools
 from argparse import ArgumentParser, Namespace
+from collections.abc import Iterable
 from typing import Final
 
-from collector.mint import PREVIEW, Minted
+from collector.mint import PREVIEW, Minted, SendRequest
 from heliograph import lists, options
 from heliograph.errors import UsageError
 from heliograph.recipients import open_table
-from heliograph.recorder import Refusal, is_loopback, open_recorder
+from heliograph.recorder import Recorder, Refusal, is_loopback, open_recorder
 from heliograph.settings import MINT, MintSettings, read
 
 _ADVICE: Final = (
@@ -30,6 +32,11 @@ def add(parser: ArgumentParser) -> None:
                         "appears when it is complete (default: standard output)")  # fmt: skip
     parser.add_argument("--message-id-column", metavar="COLUMN", default="",
                         help="kept beside the send")  # fmt: skip
+    parser.add_argument("--segment-column", metavar="COLUMN", default="",
+                        help="names a part of the recipients for `report segments`: their mail "
+                        "domain, a list, a variant; it is not sealed")  # fmt: skip
+    parser.add_argument("--no-pixel", action="store_true", help="record sends of mails without a "
+                        "pixel: pixel_url and pixel_html stay empty")  # fmt: skip
     parser.add_argument("--link", metavar="COLUMN", action="append", default=[],
                         help="a column of target URLs; repeatable")  # fmt: skip
     parser.add_argument("--preview", action="store_true", help="for the sender's own eyes: what is "
@@ -53,16 +60,16 @@ def run(args: Namespace) -> int:
     tally = lists.Tally()
     with contextlib.closing(recorder), lists.source(args.file) as file:
         table = open_table(file, args.file, args.format)
-        requests = lists.Requests(args, table, links=args.link, message_id=args.message_id_column)
+        more = {"cancelled": args.preview, "no_pixel": args.no_pixel}
+        columns = {"message_id": args.message_id_column, "segment": args.segment_column}
+        requests = lists.Requests(args, table, links=args.link, **columns)
         with lists.output(args.output) as out, lists.progress(file, "minting") as moved:
             table.start(out, list(_columns(args, Minted("", "", "", {}, b""))))
             for rows in requests.groups(tally):
-                answers = recorder.record(
-                    [requests.of(row, cancelled=args.preview) for row in rows], sync=False
-                )
+                answers = recorder.record([requests.of(row, **more) for row in rows], sync=False)
                 for row, answer in zip(rows, answers, strict=True):
                     if isinstance(answer, Refusal):
-                        tally.refuse(row.line, explain(answer.reason))
+                        tally.refuse(row.line, _explain(answer.reason))
                     else:
                         table.write(row, _columns(args, answer))
                         tally.done += 1
@@ -77,6 +84,20 @@ def _columns(args: Namespace, minted: Minted) -> dict[str, str]:
     return columns | {f"{name}_url": minted.links.get(name, "") for name in args.link}
 
 
-def explain(reason: str) -> str:
+def record(
+    recorder: Recorder, requests: Iterable[tuple[int, SendRequest]], tally: lists.Tally
+) -> None:
+    """Record what gives no URLs, some hundred at a time; each with its line."""
+    rest = iter(requests)
+    while group := list(itertools.islice(rest, lists.GROUP)):
+        answers = recorder.record([request for _, request in group], sync=False)
+        for (line, _), answer in zip(group, answers, strict=True):
+            if isinstance(answer, Refusal):
+                tally.refuse(line, _explain(answer.reason))
+            else:
+                tally.done += 1
+
+
+def _explain(reason: str) -> str:
     """A refusal in the words of the command line."""
     return _ADVICE if "looks like an e-mail address" in reason else reason

@@ -10,18 +10,31 @@ import msgspec
 from consumer.settings import ConsumerSettings
 from heliograph import lists, options, output
 from heliograph.access import Answer, Store, canned, open_store
-from heliograph.campaigns import rates
-from heliograph.errors import UsageError
+from heliograph.campaigns import array, number, rates
+from heliograph.errors import Failure, UsageError
 from heliograph.settings import STORE, read
 
-REPORTS: Final = ("campaigns", "timeline", "clients", "recipients", "links", "delays", "unrecorded")
+REPORTS: Final = (
+    "campaigns", "compare", "timeline", "segments", "clients", "recipients", "links", "delays",
+    "receipts", "unrecorded",
+)  # fmt: skip
 _TABLE_ROWS: Final = 100
+#: What of a campaign a table has room for.
+_COLUMNS: Final = (
+    "campaign", "sends", "delivered", "hits", "opens", "unique_opens", "open_rate", "open_rate_low",
+    "open_rate_high", "apparent_rate", "adjusted_rate", "unique_clicks", "confirmed_rate",
+)  # fmt: skip
+_CAVEAT: Final = (
+    "open_rate is the reliable rate. Neither it nor the apparent one bounds the truth: blocked "
+    "images are invisible, and a scanner can pass as a person"
+)
 
 
 def add(parser: ArgumentParser) -> None:
     """Declare the options; the words are defined where the questions are."""
     parser.add_argument("report", metavar="REPORT", nargs="?", choices=REPORTS, default="campaigns",
                         help=f"one of: {', '.join(REPORTS)}")  # fmt: skip
+    parser.add_argument("compared", metavar="CAMPAIGN", nargs="*", help="of `report compare`")
     parser.add_argument("--campaign", default="", help="only this one")
     parser.add_argument("--limit", type=int, metavar="N",
                         help=f"rows (default: {_TABLE_ROWS} in a table, else all)")  # fmt: skip
@@ -44,17 +57,21 @@ def run(args: Namespace) -> int:
         raise UsageError("--never is for `report recipients`")
     if args.by and name != "timeline":
         raise UsageError("--by is for `report timeline`")
+    if bool(args.compared) != (name == "compare") or len(args.compared) == 1:
+        raise UsageError("`report compare` takes two campaigns or more: report compare A B")
     if args.limit is not None and args.limit < 1:
         raise UsageError(f"--limit {args.limit} is less than 1")
     stem = f"timeline_{args.by or 'hour'}" if name == "timeline" else name
     name = "never" if args.never else stem
     check_zone(args.tz)
     limit = args.limit or (_TABLE_ROWS if args.format == "table" else 1 << 40)
-    params = {"campaign": args.campaign, "tz": args.tz, "limit": limit}
+    params: dict[str, object] = {"campaign": args.campaign, "tz": args.tz, "limit": limit}
     with open_store(read(ConsumerSettings, args)) as store:
         if name == "campaigns":
-            answer, unrecorded = _campaigns(store, args.campaign, limit)
+            answer, unrecorded = _campaigns(store, args.campaign, limit, args.format == "table")
         else:
+            if name == "compare":
+                params["campaigns"] = array(_known(store, args.compared))
             answer, unrecorded = store.query(canned(name), params, output.FORMAT), ""
         count = output.write(answer, args.format, sys.stdout, percent=True)
         sys.stdout.flush()
@@ -62,7 +79,18 @@ def run(args: Namespace) -> int:
             lists.say(f"the first {limit} rows; --limit N shows more")
         if unrecorded:
             lists.say(unrecorded)
+        if name in ("campaigns", "compare", "segments") and args.format == "table":
+            lists.say(_CAVEAT)
     return 0
+
+
+def _known(store: Store, names: list[str]) -> list[str]:
+    """Campaigns as they were named; raises Failure where the store has none of a name."""
+    found = store.query(canned("campaigns"), {"campaigns": array(names)}, output.FORMAT)
+    missing = set(names) - {row["campaign"] for row in output.objects(found)}
+    if missing:
+        raise Failure(f"there is no campaign {min(missing)!r}")
+    return names
 
 
 def check_zone(name: str) -> None:
@@ -73,12 +101,13 @@ def check_zone(name: str) -> None:
         raise UsageError(f"--tz {name!r} is no time zone, such as Europe/Berlin") from None
 
 
-def _campaigns(store: Store, campaign: str, limit: int) -> tuple[Answer, str]:
+def _campaigns(store: Store, campaign: str, limit: int, brief: bool) -> tuple[Answer, str]:
     """The rates as they are shown, and a word about those who are in none of them."""
     columns, found = rates(store, campaign, limit)
-    people, hits = (sum(int(bytes(row[at]).strip(b'"')) for row in found) for at in (-2, -1))
-    shown = [columns[:-2], *(row[:-2] for row in found)]
-    lines = [msgspec.json.encode(row) + b"\n" for row in shown]
+    people, hits = (sum(number(row[at]) for row in found) for at in (-2, -1))
+    kept = [columns.index(name) for name in (_COLUMNS if brief else columns[:-2])]
+    lines = [msgspec.json.encode([columns[at] for at in kept]) + b"\n"]
+    lines += (msgspec.json.encode([row[at] for at in kept]) + b"\n" for row in found)
     told = f"not counted: {people} recipients without a recorded send, with {hits} hits"
     return Answer(output.FORMAT, iter(lines)), f"{told} (`report unrecorded`)" if people else ""
 

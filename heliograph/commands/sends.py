@@ -1,19 +1,18 @@
 """`heliograph sends cancel`: sends that were recorded and never mailed are taken back."""
 
 import contextlib
-import itertools
 from argparse import ArgumentParser, Namespace
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import Final
 
 from collector.mint import SendRequest
 from consumer.settings import ConsumerSettings
 from heliograph import lists, options, output
 from heliograph.access import canned, open_store
-from heliograph.commands.mint import explain
+from heliograph.commands.mint import record
 from heliograph.errors import UsageError
 from heliograph.recipients import open_table
-from heliograph.recorder import Recorder, Refusal, open_recorder
+from heliograph.recorder import Recorder, open_recorder
 from heliograph.settings import MINT, STORE, MintSettings, read
 
 _PAGE: Final = 100_000
@@ -41,7 +40,7 @@ def run(args: Namespace) -> int:
             with lists.source(args.file) as file:
                 _listed(args, file, recorder, tally)
         else:
-            _record(recorder, enumerate(_recorded(args), 1), tally)
+            record(recorder, enumerate(_recorded(args), 1), tally)
     return tally.report("taken back")
 
 
@@ -49,7 +48,7 @@ def _listed(args: Namespace, file: object, recorder: Recorder, tally: lists.Tall
     table = open_table(file, args.file, args.format)  # type: ignore[arg-type]
     requests = lists.Requests(args, table)
     for rows in requests.groups(tally):
-        _record(recorder, [(row.line, requests.of(row, cancelled=True)) for row in rows], tally)
+        record(recorder, [(row.line, requests.of(row, cancelled=True)) for row in rows], tally)
 
 
 def _recorded(args: Namespace) -> Iterator[SendRequest]:
@@ -74,16 +73,3 @@ def _recorded(args: Namespace) -> Iterator[SendRequest]:
             cancelled=True,
             allow_address=True,
         )
-
-
-def _record(
-    recorder: Recorder, requests: Iterable[tuple[int, SendRequest]], tally: lists.Tally
-) -> None:
-    rest = iter(requests)
-    while group := list(itertools.islice(rest, lists.GROUP)):
-        answers = recorder.record([request for _, request in group], sync=False)
-        for (line, _), answer in zip(group, answers, strict=True):
-            if isinstance(answer, Refusal):
-                tally.refuse(line, explain(answer.reason))
-            else:
-                tally.done += 1

@@ -12,6 +12,7 @@ from clickhouse_connect.driver.client import Client
 
 from consumer.batch import MAX_JOURNALS, Batch, Block
 from consumer.store import open_embedded, rows
+from consumer.verdicts import Verdicts
 from consumer.writer import Writer
 from schemas import event
 
@@ -30,9 +31,13 @@ def measured(store: Path, size: int) -> dict[str, list[float]]:
     The events come after the newest of their journals; then they are inserted, and come again.
     """
     client = open_embedded(store)
+    verdicts = Verdicts("heliograph")
+    verdicts.install(client)
     found = {}
     for count in (8, MAX_JOURNALS):
-        writer = Writer(client, "heliograph", ("look", count), random=urandom, clock=time.time)
+        writer = Writer(
+            client, "heliograph", ("look", count), verdicts, random=urandom, clock=time.time
+        )
         batch = _batch(client, count, size)
         for what in ("new", "repeated"):
             staged = writer.load(batch)

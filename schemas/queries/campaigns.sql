@@ -1,5 +1,11 @@
--- Rates of each campaign, the one with the most opens first.
--- sends: distinct (send, recipient). recipients: distinct recipients with a recorded send, by whom
--- rates divide. hits: all requests of its pixels. unique_opens, unique_clicks: recipients.
--- open_rate (apparent): recipients who opened or clicked. click_rate: recipients who clicked.
+-- Rates of each campaign, the one with the most opens first. People are recipients with a recorded
+-- send of a mail with a pixel. delivered (D): of these, whose mail did not bounce, or who read it all
+-- the same; by them rates divide, and all sets are of them. opens: hits by people or their mail
+-- services' image proxies, at least 30 s apart. unique_opens, unique_clicks: people who opened, who
+-- clicked. readers (E): who did either. prefetched_only: whose images a program loaded, no more is known.
+-- open_rate (reliable): readers / delivered. apparent_rate: who clicked, or whose image was loaded by
+-- anything but a known scanner / delivered. adjusted_rate: as open_rate, of those whom no program
+-- prefetched (adjusted_base), of 100 at least; it assumes that the others read like them.
+-- click_to_open_rate: unique_clicks / readers. confirmed_rate: unique_clicks / delivered.
+-- _low, _high: 95 % intervals of sampling (Wilson). None of the rates bounds the truth.
 SELECT * FROM campaigns WHERE campaign IN {campaigns:Array(String)}

@@ -1,14 +1,14 @@
--- Opens and clicks by day, in the time zone that is asked for.
--- A day is one of that zone's calendar.
--- opens, clicks: all of them. recipients: distinct people who opened in that day.
+-- Hits and clicks by day, in the time zone that is asked for. A day is one of that zone's calendar.
+-- Four lines of hits: opens (human or proxy), prefetched, unknown (neither shows a reader), scanned
+-- (by machines). clicks: those of people. recipients: distinct people who opened in that day.
+WITH toUInt64(1) AS n
 SELECT
     campaign,
     formatDateTime(ts, '%F', {tz:String}) AS day,
-    countIf(kind = 'open') AS opens,
-    uniqExactIf(recipient, kind = 'open') AS recipients,
-    countIf(kind = 'click') AS clicks
+    {lines},
+    uniqExactIf(recipient, bitTest(did, 0)) AS recipients
 FROM events
-WHERE kind IN ('open', 'click') AND method = 'GET'
+WHERE kind IN ('open', 'click')
     AND ({campaign:String} = '' OR campaign = {campaign:String})
 GROUP BY campaign, day
 ORDER BY campaign, min(ts)

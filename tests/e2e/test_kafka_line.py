@@ -128,8 +128,8 @@ async def test_the_way_to_kafka(
     readers.check(stored(*site.store))
     assert not earlier.answered & stored(*site.store).keys()  # it went on at its position
     (load,) = rows("report", "campaigns", "--campaign", "load", *site.store)
-    assert (load["sends"], load["recipients"], load["unique_opens"]) == (22, 22, 22)
-    assert (load["open_rate"], load["hits"]) == (1, len(stored(*site.store)))
+    assert (load["sends"], load["recipients"], load["delivered"]) == (22, 22, 22)
+    assert (load["apparent_rate"], load["hits"]) == (1, len(stored(*site.store)))
 
     await reship(site, earlier, readers)
     code, took = await asyncio.to_thread(collect.stop)

@@ -123,7 +123,7 @@ async def test_an_open_and_a_click_are_counted(lines: Lines, tmp_path: Path) -> 
             "customer_id,name,address,offer\n"
             + "".join(f"{p},{p.title()} <&>,{p}@example.net,{offer}\n" for p in people)
         )
-        ask("mint", "--campaign", "spring", "--link", "offer", listed,
+        ask("mint", "--campaign", "spring", "--link", "offer", listed, "--sent-at", "2026-01-01",
             "-o", tmp_path / "minted.csv", *where)  # fmt: skip
         loader = jinja2.FileSystemLoader(tmp_path)
         template = jinja2.Environment(loader=loader, autoescape=True).get_template("template.html")
@@ -148,10 +148,10 @@ async def test_an_open_and_a_click_are_counted(lines: Lines, tmp_path: Path) -> 
     await asyncio.to_thread(wait_for, lambda: _campaign(data)["clicks"] == 1)
     spring = _campaign(data)
     print(spring)
-    rates = spring.pop("open_rate"), spring.pop("click_rate")
-    assert rates == pytest.approx((2 / 3, 1 / 3))
-    assert spring == {"campaign": "spring", "sends": 3, "recipients": 3, "hits": 2,
-                      "unique_opens": 2, "clicks": 1, "unique_clicks": 1}  # fmt: skip
+    assert spring.items() >= {
+        "sends": 3, "delivered": 3, "hits": 2, "opens": 2, "unique_opens": 2, "open_rate": 2 / 3,
+        "clicks": 1, "unique_clicks": 1, "confirmed_rate": 1 / 3,
+    }.items()  # fmt: skip
     readers = rows("report", "recipients", "--campaign", "spring", *where)
     assert [(row["recipient"], row["opens"], row["clicks"]) for row in readers] == [
         ("ada", 1, 0),

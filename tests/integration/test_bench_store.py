@@ -35,12 +35,12 @@ def test_what_is_generated_is_sound_and_counts_as_python_counts(client: Client) 
     assert rows(client, backwards) == [(0,)]
     sends: dict[tuple[str, str, str], tuple[int, bool]] = {}
     opened, clicked = defaultdict(set), defaultdict(set)
-    every = "SELECT campaign, send, recipient, kind, method, toUnixTimestamp64Milli(ts) FROM "
-    for campaign, send, who, kind, method, ts in rows(client, every + "heliograph.events"):
+    every = "SELECT campaign, send, recipient, kind, class, toUnixTimestamp64Milli(ts) FROM "
+    for campaign, send, who, kind, class_, ts in rows(client, every + "heliograph.events"):
         if kind in ("sent", "cancelled"):
             key = (campaign, send, who)
             sends[key] = max(sends.get(key, (0, False)), (ts, kind == "cancelled"))
-        elif method == "GET":
+        elif class_ == "human" or (kind, class_) == ("open", "proxy"):
             (opened if kind == "open" else clicked)[campaign].add(who)
     people = defaultdict(set)
     for (campaign, _, who), (_, taken_back) in sends.items():
@@ -54,5 +54,6 @@ def test_what_is_generated_is_sound_and_counts_as_python_counts(client: Client) 
         for c, p in sorted(people.items())
     ]  # fmt: skip
     hourly = rows(client, "SELECT sum(opens), sum(clicks) FROM heliograph.activity")
-    plain = "SELECT countIf(kind = 'open'), countIf(kind = 'click') FROM heliograph.events "
-    assert hourly == rows(client, plain + "WHERE method = 'GET'")
+    plain = "SELECT countIf(kind = 'open'), countIf(kind = 'click' AND class = 'human') FROM "
+    where = "heliograph.events WHERE class IN ('human', 'proxy')"
+    assert hourly == rows(client, plain + where)

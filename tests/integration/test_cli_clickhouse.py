@@ -24,9 +24,9 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         for seq, kind, recipient in ((1, "sent", "a"), (2, "sent", "b"), (3, "open", "a")):
             client.command(
                 "INSERT INTO heliograph.events"
-                " (journal, seq, ts, kind, campaign, send, recipient, sent_at, method) VALUES"
+                " (journal, seq, ts, kind, campaign, send, recipient, sent_at, class) VALUES"
                 f" ('{'0' * 28}', {seq}, '2026-03-01 09:0{seq}:00', '{kind}', 'spring', 'spring',"
-                f" '{recipient}', '2026-03-01 09:00:00', '{'GET' if kind == 'open' else ''}')"
+                f" '{recipient}', '2026-03-01 09:00:00', '{'human' if kind == 'open' else ''}')"
             )
         client.close()
         yield engine.url
@@ -45,7 +45,7 @@ def test_reports_and_sql(url: str, capfd: Capture, monkeypatch: pytest.MonkeyPat
     (row,) = json.loads(capfd.readouterr().out)
     assert (row["recipients"], row["unique_opens"], row["open_rate"]) == (2, 1, 0.5)
     assert heliograph("report", "timeline", "--tz", "Asia/Kolkata", "--format", "csv") == 0
-    assert "spring,2026-03-01T14:00:00+05:30,1,1,0" in capfd.readouterr().out
+    assert "spring,2026-03-01T14:00:00+05:30,1,0,0,0,0,1" in capfd.readouterr().out
     assert heliograph("sql", "SELECT count() FROM events", "--format", "TSV") == 0
     assert capfd.readouterr().out == "3\n"
 

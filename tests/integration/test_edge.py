@@ -7,6 +7,7 @@ import re
 import socket
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ import msgspec
 import pytest
 from aiohttp import web
 
-from collector import pixel, sends
+from collector import pixel, receipts, sends
 from collector.worker import Worker
 from schemas import keyring, token
 from tests.collecting import API_KEY, events, mint, settings
@@ -273,8 +274,10 @@ def lines(*rows: object) -> bytes:
     return b"".join(msgspec.json.encode(row) + b"\n" for row in rows)
 
 
-async def post(edge: Edge, body: Any, key: str = API_KEY, prefix: str = "") -> tuple[int, str]:
-    url = f"http://127.0.0.1:{edge.port}{prefix}/v1/sends"
+async def post(
+    edge: Edge, body: Any, key: str = API_KEY, prefix: str = "", path: str = "/v1/sends"
+) -> tuple[int, str]:
+    url = f"http://127.0.0.1:{edge.port}{prefix}{path}"
     headers = {"Authorization": f"Bearer {key}"}
     async with (
         aiohttp.ClientSession() as session,
@@ -361,6 +364,33 @@ async def test_a_send_that_cannot_be_recorded_is_told(tmp_path: Path) -> None:
             "not recorded",
             "Object missing required field `recipient`",
         )
+
+
+async def test_a_receipt_is_recorded_or_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    raw = (Path(__file__).parents[1] / "data" / "receipts" / "outlook-deleted.eml").read_bytes()
+    post_receipt = partial(post, path="/v1/receipts")
+    monkeypatch.setattr(receipts, "BODY_SECONDS", 0.3)
+    limits = {"journal_max_bytes": 1 << 20, "journal_segment_bytes": 1 << 16}
+    async with edge_of(tmp_path / "data", **limits) as edge:
+        assert (await post_receipt(edge, raw, "wrong"))[0] == 401
+        status, text = await post_receipt(edge, b"Subject: Hi\n\nno receipt")
+        assert (status, text[:24]) == (422, "This is no read receipt:")
+        assert (await post_receipt(edge, b" " * ((1 << 20) + 1)))[0] == 413
+        head = f"POST /v1/receipts HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {API_KEY}\r\n"
+        stalled = await edge.raw(f"{head}Content-Length: 10\r\n\r\nabc".encode())
+        assert stalled.startswith(b"HTTP/1.1 408 ")
+        told = {"message_id": "ORIGINAL123@mail.example.org", "disposition": "deleted"}
+        assert edge.events() == []
+        for prefix in ("", "/m"):
+            status, text = await post_receipt(edge, raw, prefix=prefix)
+            assert (status, json.loads(text)) == (200, told)
+        (event, _) = edge.events()
+        expected = {"kind": "receipt", "detail": "deleted", "message_id": told["message_id"]}
+        assert event.items() >= expected.items()
+        edge.worker.commit.journal.used = 1 << 20
+        assert (await post_receipt(edge, raw))[0] == 503
 
 
 def test_the_pixel_is_the_documented_one() -> None:

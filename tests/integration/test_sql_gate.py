@@ -16,6 +16,7 @@ import pytest
 import urllib3
 
 from consumer.sql.gate import allowed_functions
+from schemas.words import questions
 from tests.engine import Engine, client
 
 SECRET = "s3cr3t"
@@ -360,6 +361,15 @@ def test_parameters_are_looked_at_as_what_they_become(port: Port) -> None:
     assert port.ask("SELECT * FROM {d:Identifier}.secret", param_d="other")[1] == 497
     assert port.ask("SELECT 'x' IN {t:Identifier}", param_t="other.secret")[1] == 497
     assert port.ask("SELECT length({f:Identifier})", param_f="file")[1] == 497
+
+
+def test_our_own_questions_pass_to_the_letter_only(port: Port) -> None:
+    text = questions()["tallied"]
+    assert port.ask(text, param_campaigns="['c1']")[1] == 60, (
+        "it passes, and there is no such table"
+    )
+    altered = text.replace("SELECT", "select", 1)
+    assert port.ask(altered, param_campaigns="['c1']")[1] == 497
 
 
 def test_settings_and_databases(port: Port) -> None:

@@ -20,9 +20,10 @@ from consumer.settings import ConsumerSettings
 from consumer.store import execute, open_embedded, rows
 from heliograph.access import Answer, StoppedStore
 from heliograph.campaigns import rates
-from tests.store import JOURNAL, NOW, OTHER, batch, block, body, client, writer
+from tests.store import HUMAN, JOURNAL, NOW, OTHER, batch, block, body, client, writer
 
 __all__ = ["client"]
+CLASSES = ("human", "proxy", "prefetch", "scanner", "self", "unknown")
 CAMPAIGNS = ("spring", "it's \\ \n\n odd", "third")
 
 
@@ -73,15 +74,17 @@ def counted(client: Client) -> list[tuple[object, ...]]:
 
 def some(chance: random.Random, size: int, since: int = -60) -> list[bytes]:
     """Events of few people, from `since` seconds after NOW on."""
-    kinds = ("sent", "sent", "open", "open", "click", "cancelled")
+    kinds = ("sent", "sent", "open", "open", "click", "cancelled", "bounced")
+    agents = (HUMAN, HUMAN, "Mozilla/5.0", "curl/8.5.0", "who knows")
     return [
         body(
-            chance.choice(kinds),
+            kind := chance.choice(kinds),
             campaign=(name := chance.choice(CAMPAIGNS)),
             send=chance.choice((name, "again")),
             recipient=f"r{chance.randrange(12)}",
             ts=(NOW + chance.randrange(since, 60)) * 1000 + chance.randrange(1000),
-            **({"method": "HEAD"} if chance.random() < 0.1 else {}),
+            **({"user_agent": chance.choice(agents)} if kind in ("open", "click") else {}),
+            **({"detail": "no pixel"} if kind == "sent" and chance.random() < 0.2 else {}),
         )
         for _ in range(size)
     ]
@@ -95,7 +98,7 @@ def test_what_is_shown_is_what_is_counted(
     write(client, seqs, some(chance, 60))
     used = 0
     for turn in range(10):
-        match turn and chance.randrange(6):
+        match turn and chance.randrange(7):
             case 0:
                 until = NOW + (chance.randrange(-70, 5) if turn else 0)
                 tallies.count(client, "heliograph", list(CAMPAIGNS), until)
@@ -103,6 +106,8 @@ def test_what_is_shown_is_what_is_counted(
                 who = f"r{chance.randrange(12)}"
                 execute(client, f"ALTER TABLE heliograph.events DELETE WHERE recipient = '{who}' "
                         "SETTINGS mutations_sync = 2")  # fmt: skip
+            case 2:
+                judge(client, f"recipient = 'r{chance.randrange(12)}'", chance.choice(CLASSES))
             case _:
                 late = chance.random() < 0.2
                 write(client, seqs, some(chance, chance.randrange(1, 20), -60 if late else 5))
@@ -110,6 +115,12 @@ def test_what_is_shown_is_what_is_counted(
         assert shown(asked) == counted(client)
         used += not asked.full
     assert used, "tallies were never used"
+
+
+def judge(client: Client, which: str, verdict: str) -> None:
+    """Revise the verdicts of some hits, in place, as `reclassify` and the rules of groups do."""
+    execute(client, f"ALTER TABLE heliograph.events UPDATE class = '{verdict}' WHERE {which} "
+            "AND kind IN ('open', 'click') SETTINGS mutations_sync = 2")  # fmt: skip
 
 
 def test_late_erased_and_swapped_events_put_a_tally_out_of_use(
@@ -141,6 +152,12 @@ def test_late_erased_and_swapped_events_put_a_tally_out_of_use(
     assert (used(), stale()) == (False, [["spring"]]), "swapped"
     tallies.count(client, "heliograph", ["spring"], NOW)
     assert (used(), stale()) == (True, [])
+    judge(client, "recipient = 'r7'", "scanner")
+    assert (used(), stale()) == (False, [["spring"]]), "a verdict revised"
+    tallies.count(client, "heliograph", ["spring"], NOW)
+    execute(client, "ALTER TABLE heliograph.events UPDATE ruleset = 'new', rule = 'other' WHERE 1 "
+            "SETTINGS mutations_sync = 2")  # fmt: skip
+    assert (used(), stale()) == (True, []), "other rules that say the same"
     write(client, seqs, [body(recipient=f"r{n}") for n in range(2)])
     assert (used(), stale(NOW + 1)) == (True, [["spring"]]), "a twentieth is new"
     tallies.count(client, "heliograph", ["spring"], NOW + 1)

@@ -123,7 +123,8 @@ def test_users_add_and_replace_rules(tmp_path: Path) -> None:
 
 def test_a_verdict_is_stored_with_each_hit_and_nothing_else(client: Client) -> None:
     hits = [body(user_agent=GMAIL, address="66.249.93.1"), body("click", user_agent="curl/8"),
-            body("sent"), body(), body(send="~preview", user_agent=FIREFOX)]  # fmt: skip
+            body("sent"), body(user_agent=""),
+            body(send="~preview", user_agent=FIREFOX)]  # fmt: skip
     writer(client).write(batch(block(hits)))
     found = rows(client, "SELECT class, rule, ruleset FROM heliograph.events ORDER BY seq")
     version = load().version

@@ -26,6 +26,9 @@ ROWS = st.dictionaries(FIELDS, JSON, max_size=6) | st.fixed_dictionaries(
         "message_id": st.text(),
         "links": st.dictionaries(st.text(), st.just("https://x.org/") | st.text(), max_size=3),
         "cancelled": st.booleans(),
+        "bounced": st.booleans(),
+        "segment": st.text(max_size=300),
+        "no_pixel": st.booleans(),
         "hash_recipient": st.booleans(),
         "allow_address": st.booleans(),
     },
@@ -51,11 +54,15 @@ def test_rows(row: dict[str, object]) -> None:
     assert set(row) <= set(SendRequest.__struct_fields__)
     assert found["campaign"] == row["campaign"]
     assert found["send"] == (row.get("send") or row["campaign"])
-    assert found["kind"] == ("cancelled" if row.get("cancelled") else "sent")
+    taken_back, back = row.get("cancelled"), row.get("bounced")
+    assert found["kind"] == ("cancelled" if taken_back else "bounced" if back else "sent")
+    assert not (taken_back and back)
+    assert found.get("segment", "") == row.get("segment", "")
+    assert found.get("detail", "") == ("no pixel" if row.get("no_pixel") else "")
     if not row.get("hash_recipient"):
         assert found["recipient"] == str(row["recipient"]).strip()
     for name, bound in event.BOUNDS.items():
-        assert len(str(found[name]).encode()) <= bound
+        assert len(str(found.get(name, "")).encode()) <= bound
 
 
 @given(st.binary(max_size=300))

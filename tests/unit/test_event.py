@@ -12,7 +12,7 @@ ANY = st.text(st.characters(), max_size=3000)  # lone surrogates included
 NAMES = {"campaign": "c", "send": "s", "recipient": "r", "key_id": "abcdef"}
 
 
-@given(st.sampled_from(event.KINDS), st.lists(ANY, min_size=11, max_size=11))
+@given(st.sampled_from(event.KINDS), st.lists(ANY, min_size=13, max_size=13))
 def test_any_text_becomes_a_bounded_line(kind: event.Kind, texts: list[str]) -> None:
     fields = [name for name in event.BOUNDS if name != "key_id"]
     body = event.event(1, kind, key_id="abcdef", **dict(zip(fields, texts, strict=True)))  # type: ignore[arg-type]
@@ -23,7 +23,7 @@ def test_any_text_becomes_a_bounded_line(kind: event.Kind, texts: list[str]) -> 
     assert (told["journal"], told["seq"], told["ts"], told["kind"]) == ("0" * 28, 7, 1, kind)
     for name in fields:
         # What is cut inside a character may grow by its replacement.
-        assert len(told[name].encode()) <= 3 * event.BOUNDS[name]
+        assert len(told.get(name, "").encode()) <= 3 * event.BOUNDS[name]
 
 
 @given(st.text(st.characters(exclude_categories=["Cs"]), max_size=60))
@@ -51,5 +51,5 @@ def test_a_block_names_its_lines_one_after_another() -> None:
     assert [json.loads(line)["seq"] for line in lines] == [5, 6, 7]
     assert set(json.loads(lines[0])) == {
         "journal", "seq", "ts", "kind", "sent_at", *event.BOUNDS
-    }  # fmt: skip
+    } - {"segment", "detail"}, "these only where they say something"  # fmt: skip
     assert event.block("0" * 28, 5, []) == b""

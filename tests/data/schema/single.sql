@@ -559,3 +559,455 @@ SELECT
     user_agent, address, sent_at, link, journal, seq
 FROM heliograph.events
 WHERE kind IN ('open', 'click');
+
+-- 0010_words.sql
+
+-- segment: a part of the recipients that the sender named at the send. detail: of a send 'no pixel' if
+-- it was minted without one; of a receipt its disposition. (On a cluster both tables have them.)
+ALTER TABLE heliograph.events
+ADD COLUMN IF NOT EXISTS segment LowCardinality(String),
+ADD COLUMN IF NOT EXISTS detail LowCardinality(String);
+
+ALTER TABLE heliograph.events
+ADD COLUMN IF NOT EXISTS segment LowCardinality(String),
+ADD COLUMN IF NOT EXISTS detail LowCardinality(String);
+
+-- The projections by method give way to ones by class, and the mark takes the class in: a tally holds
+-- only while the verdicts are what it was made of. Another ruleset that says the same changes nothing.
+ALTER TABLE heliograph.events DROP PROJECTION IF EXISTS totals;
+
+ALTER TABLE heliograph.events DROP PROJECTION IF EXISTS hourly;
+
+ALTER TABLE heliograph.events
+MODIFY COLUMN mark UInt64
+    ALIAS intHash64(bitXor(bitXor(cityHash64(journal), cityHash64(class)), seq)),
+ADD COLUMN IF NOT EXISTS did UInt8 ALIAS multiIf(
+    kind = 'open',
+    multiIf(
+        class IN ('human', 'proxy'), 201, class = 'prefetch', 76, class = 'scanner', 64,
+        class = 'self', 0, 72),
+    kind = 'click', multiIf(class = 'human', 202, class = 'self', 0, 64),
+    kind = 'sent', if(detail = 'no pixel', 0, 32),
+    kind = 'bounced', 16,
+    0);
+
+ALTER TABLE heliograph.events
+MODIFY COLUMN mark UInt64
+    ALIAS intHash64(bitXor(bitXor(cityHash64(journal), cityHash64(class)), seq)),
+ADD COLUMN IF NOT EXISTS did UInt8 ALIAS multiIf(
+    kind = 'open',
+    multiIf(
+        class IN ('human', 'proxy'), 201, class = 'prefetch', 76, class = 'scanner', 64,
+        class = 'self', 0, 72),
+    kind = 'click', multiIf(class = 'human', 202, class = 'self', 0, 64),
+    kind = 'sent', if(detail = 'no pixel', 0, 32),
+    kind = 'bounced', 16,
+    0);
+
+-- What ranks campaigns, and what tallies are checked against.
+ALTER TABLE heliograph.events
+ADD PROJECTION IF NOT EXISTS marks
+(
+    SELECT campaign, kind, class, count(), sum(mark) GROUP BY campaign, kind, class
+);
+
+-- What counts by campaign, kind, class and hour reads this and no rows.
+ALTER TABLE heliograph.events
+ADD PROJECTION IF NOT EXISTS hours
+(
+    SELECT campaign, kind, class, toStartOfHour(ts), count()
+    GROUP BY campaign, kind, class, toStartOfHour(ts)
+);
+
+-- For rows that are there already, in the background.
+ALTER TABLE heliograph.events MATERIALIZE PROJECTION marks;
+
+ALTER TABLE heliograph.events MATERIALIZE PROJECTION hours;
+
+-- What a tally says are the figures of words.sql. What the words of before said is counted again.
+DROP TABLE IF EXISTS heliograph.tallies SYNC;
+
+CREATE TABLE IF NOT EXISTS heliograph.tallies
+(
+    campaign LowCardinality(String),
+    until DateTime('UTC'),
+    events UInt64,
+    marks UInt64,
+    figures Array(UInt64)
+)
+ENGINE = ReplacingMergeTree(until)
+ORDER BY campaign;
+
+-- What each recipient of a campaign had come to before a time.
+CREATE OR REPLACE VIEW heliograph.readers_until AS
+SELECT
+    campaign,
+    recipient,
+    sum(m.is_send) AS sends,
+groupBitOr(m.bits) AS bits,
+if(bitTest(bits, 8) AND bitAnd(bits, 640) > 0, bits, 0) AS set,
+sum(m.hits) AS hits,
+sum(m.opens) AS opens,
+sum(m.clicks) AS clicks,
+    minIf(m.first, m.opens > 0) AS first_open,
+    maxIf(m.last, m.opens > 0) AS last_open
+FROM
+(
+    SELECT
+        campaign, send, recipient,
+        maxIf(ts, kind = 'sent') > maxIf(ts, kind = 'cancelled') AS is_send,
+groupBitOr(did) AS said,
+multiIf(
+    recipient = '', 0, NOT (is_send AND bitTest(said, 5)), said, bitTest(said, 4), said + 256,
+    said + 768) AS bits,
+countIf(kind = 'open') AS hits,
+arraySort(groupArrayIf(toUnixTimestamp64Milli(ts), bitTest(did, 0))) AS times,
+notEmpty(times) + arrayCount(gap -> gap >= 30000, arrayDifference(times)) AS opens,
+countIf(bitTest(did, 1)) AS clicks,
+        minIf(ts, bitTest(did, 0)) AS first,
+        maxIf(ts, bitTest(did, 0)) AS last
+    FROM heliograph.events
+    WHERE ts < {until:DateTime('UTC')}
+    GROUP BY campaign, send, recipient
+) AS m
+GROUP BY campaign, recipient;
+
+CREATE OR REPLACE VIEW heliograph.readers AS
+SELECT
+    campaign, recipient, sends, hits, opens, clicks, first_open, last_open,
+    set > 0 AS delivered, bitTest(bits, 2) AS prefetched, bitTest(bits, 3) AS loaded
+FROM heliograph.readers_until(until = '2106-01-01 00:00:00')
+WHERE sends > 0 OR bitTest(bits, 6);
+
+-- The figures of each campaign as of a time, counted from the rows. (One text, for a view of views
+-- takes twice the time to plan.)
+CREATE OR REPLACE VIEW heliograph.tallies_until AS
+SELECT
+    campaign, sum(r.events) AS events, sum(r.marks) AS marks, sumForEach([
+    r.sends,                                         -- 1
+    bitTest(r.bits, 8),                              -- 2: recipients
+    r.set > 0,                                       -- 3: D, delivered
+    r.hits,                                          -- 4
+    r.opens,                                         -- 5
+    bitTest(r.set, 0),                               -- 6: R, who opened
+    bitTest(r.set, 7),                               -- 7: E, who opened or clicked
+    r.clicks,                                        -- 8
+    bitTest(r.set, 1),                               -- 9: C, who clicked
+    bitTest(r.set, 3),                               -- 10: A
+    bitTest(r.set, 2),                               -- 11: P
+    bitTestAll(r.set, 2, 7),                         -- 12: P and E
+    r.sends = 0 AND bitTest(r.bits, 6),              -- 13: who has no recorded send,
+    if(r.sends = 0 AND bitTest(r.bits, 6), r.hits, 0) -- 14: and their hits
+]::Array(UInt64)) AS figures
+FROM
+(
+    SELECT campaign, recipient, sum(m.events) AS events, sum(m.marks) AS marks, sum(m.is_send) AS sends,
+groupBitOr(m.bits) AS bits,
+if(bitTest(bits, 8) AND bitAnd(bits, 640) > 0, bits, 0) AS set,
+sum(m.hits) AS hits,
+sum(m.opens) AS opens,
+sum(m.clicks) AS clicks
+    FROM
+    (
+        SELECT campaign, send, recipient, count() AS events, sum(mark) AS marks, maxIf(ts, kind = 'sent') > maxIf(ts, kind = 'cancelled') AS is_send,
+groupBitOr(did) AS said,
+multiIf(
+    recipient = '', 0, NOT (is_send AND bitTest(said, 5)), said, bitTest(said, 4), said + 256,
+    said + 768) AS bits,
+countIf(kind = 'open') AS hits,
+arraySort(groupArrayIf(toUnixTimestamp64Milli(ts), bitTest(did, 0))) AS times,
+notEmpty(times) + arrayCount(gap -> gap >= 30000, arrayDifference(times)) AS opens,
+countIf(bitTest(did, 1)) AS clicks
+        FROM heliograph.events
+        WHERE ts < {until:DateTime('UTC')}
+        GROUP BY campaign, send, recipient
+    ) AS m
+    GROUP BY campaign, recipient
+) AS r
+GROUP BY campaign;
+
+-- A campaign whose every send was taken back is none.
+CREATE OR REPLACE VIEW heliograph.campaigns AS
+WITH (x, n) -> if(n = 0, NULL, x / n) AS rate,
+(x, n, side) -> if(
+    n = 0, NULL,
+    round((2 * x + 3.8416 + side * 1.96 * sqrt(3.8416 + 4 * x * (1 - x / n))) / (2 * n + 7.6832), 12))
+    AS wilson,
+-- the 95 % interval of the difference of two rates with their bounds, by Newcombe.
+(p, low, high, q, below, above) -> (
+    p - q - sqrt(pow(p - low, 2) + pow(above - q, 2)),
+    p - q + sqrt(pow(high - p, 2) + pow(q - below, 2))) AS newcombe
+SELECT campaign, figures[1] AS sends,
+figures[2] AS recipients,
+figures[3] AS delivered,
+figures[4] AS hits,
+figures[5] AS opens,
+figures[6] AS unique_opens,
+figures[7] AS readers,
+figures[8] AS clicks,
+figures[9] AS unique_clicks,
+figures[11] - figures[12] AS prefetched_only,
+rate(readers, delivered) AS open_rate,
+wilson(readers, delivered, -1) AS open_rate_low,
+wilson(readers, delivered, 1) AS open_rate_high,
+rate(figures[10], delivered) AS apparent_rate,
+if(delivered - figures[11] < 100, NULL, delivered - figures[11]) AS adjusted_base,
+rate(readers - figures[12], adjusted_base) AS adjusted_rate,
+wilson(readers - figures[12], adjusted_base, -1) AS adjusted_rate_low,
+wilson(readers - figures[12], adjusted_base, 1) AS adjusted_rate_high,
+rate(unique_clicks, readers) AS click_to_open_rate,
+rate(unique_clicks, delivered) AS confirmed_rate,
+figures[13] AS unrecorded,
+figures[14] AS unrecorded_hits
+FROM
+(
+    SELECT campaign, sumForEach([
+    r.sends,                                         -- 1
+    bitTest(r.bits, 8),                              -- 2: recipients
+    r.set > 0,                                       -- 3: D, delivered
+    r.hits,                                          -- 4
+    r.opens,                                         -- 5
+    bitTest(r.set, 0),                               -- 6: R, who opened
+    bitTest(r.set, 7),                               -- 7: E, who opened or clicked
+    r.clicks,                                        -- 8
+    bitTest(r.set, 1),                               -- 9: C, who clicked
+    bitTest(r.set, 3),                               -- 10: A
+    bitTest(r.set, 2),                               -- 11: P
+    bitTestAll(r.set, 2, 7),                         -- 12: P and E
+    r.sends = 0 AND bitTest(r.bits, 6),              -- 13: who has no recorded send,
+    if(r.sends = 0 AND bitTest(r.bits, 6), r.hits, 0) -- 14: and their hits
+]::Array(UInt64)) AS figures
+    FROM
+    (
+        SELECT campaign, recipient, sum(m.is_send) AS sends,
+groupBitOr(m.bits) AS bits,
+if(bitTest(bits, 8) AND bitAnd(bits, 640) > 0, bits, 0) AS set,
+sum(m.hits) AS hits,
+sum(m.opens) AS opens,
+sum(m.clicks) AS clicks
+        FROM
+        (
+            SELECT campaign, send, recipient, maxIf(ts, kind = 'sent') > maxIf(ts, kind = 'cancelled') AS is_send,
+groupBitOr(did) AS said,
+multiIf(
+    recipient = '', 0, NOT (is_send AND bitTest(said, 5)), said, bitTest(said, 4), said + 256,
+    said + 768) AS bits,
+countIf(kind = 'open') AS hits,
+arraySort(groupArrayIf(toUnixTimestamp64Milli(ts), bitTest(did, 0))) AS times,
+notEmpty(times) + arrayCount(gap -> gap >= 30000, arrayDifference(times)) AS opens,
+countIf(bitTest(did, 1)) AS clicks
+            FROM heliograph.events
+            GROUP BY campaign, send, recipient
+        ) AS m
+        GROUP BY campaign, recipient
+    ) AS r
+    GROUP BY campaign
+)
+WHERE figures[2] + figures[4] + figures[13] > 0;
+
+-- As `campaigns`, of each part of a campaign's recipients that its sends name.
+CREATE OR REPLACE VIEW heliograph.segments AS
+WITH (x, n) -> if(n = 0, NULL, x / n) AS rate,
+(x, n, side) -> if(
+    n = 0, NULL,
+    round((2 * x + 3.8416 + side * 1.96 * sqrt(3.8416 + 4 * x * (1 - x / n))) / (2 * n + 7.6832), 12))
+    AS wilson,
+-- the 95 % interval of the difference of two rates with their bounds, by Newcombe.
+(p, low, high, q, below, above) -> (
+    p - q - sqrt(pow(p - low, 2) + pow(above - q, 2)),
+    p - q + sqrt(pow(high - p, 2) + pow(q - below, 2))) AS newcombe
+SELECT campaign, segment, figures[1] AS sends,
+figures[2] AS recipients,
+figures[3] AS delivered,
+figures[4] AS hits,
+figures[5] AS opens,
+figures[6] AS unique_opens,
+figures[7] AS readers,
+figures[8] AS clicks,
+figures[9] AS unique_clicks,
+figures[11] - figures[12] AS prefetched_only,
+rate(readers, delivered) AS open_rate,
+wilson(readers, delivered, -1) AS open_rate_low,
+wilson(readers, delivered, 1) AS open_rate_high,
+rate(figures[10], delivered) AS apparent_rate,
+if(delivered - figures[11] < 100, NULL, delivered - figures[11]) AS adjusted_base,
+rate(readers - figures[12], adjusted_base) AS adjusted_rate,
+wilson(readers - figures[12], adjusted_base, -1) AS adjusted_rate_low,
+wilson(readers - figures[12], adjusted_base, 1) AS adjusted_rate_high,
+rate(unique_clicks, readers) AS click_to_open_rate,
+rate(unique_clicks, delivered) AS confirmed_rate,
+figures[13] AS unrecorded,
+figures[14] AS unrecorded_hits
+FROM
+(
+    SELECT campaign, segment, sumForEach([
+    r.sends,                                         -- 1
+    bitTest(r.bits, 8),                              -- 2: recipients
+    r.set > 0,                                       -- 3: D, delivered
+    r.hits,                                          -- 4
+    r.opens,                                         -- 5
+    bitTest(r.set, 0),                               -- 6: R, who opened
+    bitTest(r.set, 7),                               -- 7: E, who opened or clicked
+    r.clicks,                                        -- 8
+    bitTest(r.set, 1),                               -- 9: C, who clicked
+    bitTest(r.set, 3),                               -- 10: A
+    bitTest(r.set, 2),                               -- 11: P
+    bitTestAll(r.set, 2, 7),                         -- 12: P and E
+    r.sends = 0 AND bitTest(r.bits, 6),              -- 13: who has no recorded send,
+    if(r.sends = 0 AND bitTest(r.bits, 6), r.hits, 0) -- 14: and their hits
+]::Array(UInt64)) AS figures
+    FROM
+    (
+        SELECT campaign, segment, recipient, sum(m.is_send) AS sends,
+groupBitOr(m.bits) AS bits,
+if(bitTest(bits, 8) AND bitAnd(bits, 640) > 0, bits, 0) AS set,
+sum(m.hits) AS hits,
+sum(m.opens) AS opens,
+sum(m.clicks) AS clicks
+        FROM
+        (
+            SELECT
+                campaign, send, recipient, argMaxIf(e.segment, ts, kind = 'sent') AS segment,
+                maxIf(ts, kind = 'sent') > maxIf(ts, kind = 'cancelled') AS is_send,
+groupBitOr(did) AS said,
+multiIf(
+    recipient = '', 0, NOT (is_send AND bitTest(said, 5)), said, bitTest(said, 4), said + 256,
+    said + 768) AS bits,
+countIf(kind = 'open') AS hits,
+arraySort(groupArrayIf(toUnixTimestamp64Milli(ts), bitTest(did, 0))) AS times,
+notEmpty(times) + arrayCount(gap -> gap >= 30000, arrayDifference(times)) AS opens,
+countIf(bitTest(did, 1)) AS clicks
+            FROM heliograph.events AS e
+            GROUP BY campaign, send, recipient
+        ) AS m
+        WHERE m.is_send
+        GROUP BY campaign, segment, recipient
+    ) AS r
+    GROUP BY campaign, segment
+);
+
+-- Hits and clicks of each campaign by UTC hour, without who they were: of the projection alone.
+CREATE OR REPLACE VIEW heliograph.activity AS
+SELECT campaign, hour, sumIf(n, kind = 'open' AND class IN ('human', 'proxy')) AS opens,
+sumIf(n, kind = 'open' AND class = 'prefetch') AS prefetched,
+sumIf(n, kind = 'open' AND class IN ('unknown', '')) AS unknown,
+sumIf(n, kind = 'open' AND class = 'scanner') AS scanned,
+sumIf(n, kind = 'click' AND class = 'human') AS clicks
+FROM
+(
+    SELECT campaign, kind, class, toStartOfHour(ts) AS hour, count() AS n
+    FROM heliograph.events
+    GROUP BY campaign, kind, class, hour
+)
+WHERE kind IN ('open', 'click')
+GROUP BY campaign, hour;
+
+-- With the people who opened in that hour or day.
+CREATE OR REPLACE VIEW heliograph.opens_by_hour AS
+SELECT
+    campaign, toStartOfHour(ts) AS hour,
+    sumIf(n, kind = 'open' AND class IN ('human', 'proxy')) AS opens,
+sumIf(n, kind = 'open' AND class = 'prefetch') AS prefetched,
+sumIf(n, kind = 'open' AND class IN ('unknown', '')) AS unknown,
+sumIf(n, kind = 'open' AND class = 'scanner') AS scanned,
+sumIf(n, kind = 'click' AND class = 'human') AS clicks,
+    uniqExactIf(recipient, bitTest(did, 0)) AS recipients
+FROM (SELECT campaign, ts, recipient, kind, class, did, toUInt64(1) AS n FROM heliograph.events)
+WHERE kind IN ('open', 'click')
+GROUP BY campaign, hour;
+
+CREATE OR REPLACE VIEW heliograph.opens_by_day AS
+SELECT
+    campaign, toDate(ts) AS day,
+    sumIf(n, kind = 'open' AND class IN ('human', 'proxy')) AS opens,
+sumIf(n, kind = 'open' AND class = 'prefetch') AS prefetched,
+sumIf(n, kind = 'open' AND class IN ('unknown', '')) AS unknown,
+sumIf(n, kind = 'open' AND class = 'scanner') AS scanned,
+sumIf(n, kind = 'click' AND class = 'human') AS clicks,
+    uniqExactIf(recipient, bitTest(did, 0)) AS recipients
+FROM (SELECT campaign, ts, recipient, kind, class, did, toUInt64(1) AS n FROM heliograph.events)
+WHERE kind IN ('open', 'click')
+GROUP BY campaign, day;
+
+-- Recipients without a recorded send: shown apart, in no rate.
+CREATE OR REPLACE VIEW heliograph.unrecorded AS
+SELECT
+    campaign,
+    count() AS recipients,
+    sum(r.hits) AS hits,
+    sum(r.opens) AS opens,
+    sum(r.clicks) AS clicks
+FROM heliograph.readers AS r
+WHERE r.sends = 0 AND r.recipient != ''
+GROUP BY campaign;
+
+-- How long after the send people first opened: whole hours, and how many recipients did by then.
+CREATE OR REPLACE VIEW heliograph.hours_since_send AS
+SELECT
+    campaign,
+    hour,
+    first_opens,
+    sum(first_opens) OVER (PARTITION BY campaign ORDER BY hour) AS opened_by_then
+FROM
+(
+    SELECT campaign, hour, count() AS first_opens
+    FROM
+    (
+        SELECT
+            campaign, recipient,
+            intDiv(greatest(min(dateDiff('second', sent_at, ts)), 0), 3600) AS hour
+        FROM heliograph.events
+        WHERE bitTest(did, 0) AND toUnixTimestamp(sent_at) > 0
+            AND (campaign, recipient) IN (SELECT campaign, recipient FROM heliograph.sends)
+        GROUP BY campaign, recipient
+    )
+    GROUP BY campaign, hour
+);
+
+-- Who has a recorded send and no open of class human or proxy: images may be blocked, or a program
+-- prefetched them, so it is not "unread".
+CREATE OR REPLACE VIEW heliograph.never_opened AS
+SELECT campaign, recipient, sends, clicks, loaded
+FROM heliograph.readers
+WHERE sends > 0 AND opens = 0;
+
+-- Clicks of people by link. recipients: distinct people who clicked it.
+CREATE OR REPLACE VIEW heliograph.top_links AS
+SELECT campaign, link, count() AS clicks, uniqExact(recipient) AS recipients
+FROM heliograph.events
+WHERE bitTest(did, 1)
+GROUP BY campaign, link;
+
+-- Read receipts (RFC 8098), and the one send that has the message id that they name; an id that several
+-- have, or none, is nobody's. disposition: displayed, or what else became of the mail.
+CREATE OR REPLACE VIEW heliograph.receipts AS
+SELECT
+    s.campaign AS campaign, s.send AS send, s.recipient AS recipient, r.id AS message_id,
+    r.detail AS disposition, r.ts AS at
+FROM
+(
+    SELECT trim(BOTH '<>' FROM message_id) AS id, detail, ts
+    FROM heliograph.events
+    WHERE kind = 'receipt'
+) AS r
+LEFT JOIN
+(
+    SELECT
+        trim(BOTH '<>' FROM message_id) AS id,
+        any(e.campaign) AS campaign, any(e.send) AS send, any(e.recipient) AS recipient
+    FROM heliograph.events AS e
+    WHERE kind = 'sent' AND message_id != '' AND id GLOBAL IN (
+        SELECT trim(BOTH '<>' FROM message_id) FROM heliograph.events WHERE kind = 'receipt')
+    GROUP BY id
+    HAVING uniqExact(e.campaign, e.send, e.recipient) = 1
+) AS s ON s.id = r.id;
+
+-- Hits by what fetched them: the mail client's or browser's family, the system, and the verdict's class.
+CREATE OR REPLACE VIEW heliograph.clients AS
+SELECT
+    campaign, client, system, class,
+    count() AS hits,
+    uniqExact(recipient) AS recipients
+FROM heliograph.hits
+WHERE kind = 'open'
+GROUP BY campaign, client, system, class;

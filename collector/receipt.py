@@ -1,0 +1,81 @@
+"""A read receipt: a message disposition notification (RFC 8098) as mail programs send it."""
+
+import re
+from collections.abc import Iterator
+from email import message_from_bytes, policy
+from email.message import Message
+from typing import Final, NamedTuple
+
+from schemas import event
+
+MAX_MESSAGE: Final = 1 << 20
+#: What may have become of the mail; RFC 2298 had the last two, and programs still say so.
+_DISPOSITIONS: Final = ("displayed", "deleted", "dispatched", "processed", "denied", "failed")
+_ID: Final = re.compile(r"<([^<>\s]{1,255})>|^\s*([^<>\s]{1,255})\s*$")
+
+
+class Receipt(NamedTuple):
+    """Which mail it is about, by its message id without < and >, and what became of it."""
+
+    message_id: str
+    disposition: str
+
+    def body(self, now: float) -> bytes:
+        """The body of the event that records it. The store knows whose mail it is."""
+        return event.event(
+            int(now * 1000), "receipt", campaign="", send="", recipient="", key_id="",
+            message_id=self.message_id, detail=self.disposition,
+        )  # fmt: skip
+
+
+def parse(raw: bytes) -> Receipt:
+    """The receipt in a message; raises ValueError with a reason fit for the one who sent it."""
+    if len(raw) > MAX_MESSAGE:
+        raise ValueError(f"the message is longer than {MAX_MESSAGE} bytes")
+    try:
+        message = message_from_bytes(raw, policy=policy.compat32)
+        parts = list(message.walk())
+    except (LookupError, RecursionError) as error:  # a charset or a nesting of the stranger's
+        raise ValueError(f"the message cannot be read: {error}") from None
+    notices = [p for p in parts if p.get_content_type() == "message/disposition-notification"]
+    if not notices:
+        raise ValueError("no part of the message is a message/disposition-notification")
+    fields = _fields(notices[0])
+    found = str(fields.get("Disposition", "")).rpartition(";")[2].partition("/")[0].strip().lower()
+    if not found:
+        raise ValueError("the notification says no disposition")
+    for text in _ids(fields, message, parts):
+        if named := _ID.search(text):
+            known = found if found in _DISPOSITIONS else "other"
+            return Receipt(named[1] or named[2], known)
+    raise ValueError("the notification names no original message id")
+
+
+def _fields(part: Message) -> Message:
+    """The notification's fields. They are parsed as a message's header already, unless encoded."""
+    inner = part.get_payload()
+    held = inner[0] if isinstance(inner, list) and inner else Message()
+    if str(part.get("Content-Transfer-Encoding", "")).strip().lower() in (
+        "base64",
+        "quoted-printable",
+    ):
+        shell = Message()
+        shell["Content-Transfer-Encoding"] = str(part["Content-Transfer-Encoding"]).strip()
+        shell.set_payload(held.as_string() if isinstance(held, Message) else str(held))
+        decoded = shell.get_payload(decode=True)
+        return message_from_bytes(bytes(decoded) if isinstance(decoded, bytes) else b"")
+    return held if isinstance(held, Message) else Message()
+
+
+def _ids(fields: Message, message: Message, parts: list[Message]) -> Iterator[str]:
+    """Texts that may name the mail, the best first: the field is optional in RFC 8098."""
+    yield str(fields.get("Original-Message-ID", ""))
+    for part in parts[1:]:
+        if part.get_content_type() == "text/rfc822-headers":
+            quoted = part.get_payload(decode=True)
+            yield str(
+                message_from_bytes(quoted if isinstance(quoted, bytes) else b"")["Message-ID"] or ""
+            )
+        elif "Message-ID" in part:
+            yield str(part["Message-ID"])
+    yield str(message.get("In-Reply-To", ""))
