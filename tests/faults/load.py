@@ -171,7 +171,7 @@ def assert_counts(client: Any, database: str = "heliograph") -> None:
         client.query(sql, settings=settings).result_rows
         for settings in (
             {"optimize_use_projections": 0},
-            {"optimize_use_projections": 1, "force_optimize_projection_name": "hourly"},
+            {"optimize_use_projections": 1, "force_optimize_projection_name": "hours"},
         )
     )
     assert by_rows == by_counts

@@ -66,9 +66,14 @@ def a_batch(*blocks: Block) -> Batch:
     return batch
 
 
-def a_writer(at: Any, name: str) -> Writer:
+def installed(at: Any, name: str) -> Verdicts:
     verdicts = Verdicts(name)
     verdicts.install(at)
+    return verdicts
+
+
+def a_writer(at: Any, name: str, verdicts: Verdicts | None = None) -> Writer:
+    verdicts = verdicts or installed(at, name)
     return Writer(at, name, PARTITION, verdicts, random=os.urandom, clock=time.time)
 
 
@@ -345,8 +350,9 @@ class Group:
 
 
 def take_over_and_write(
-    who: int, group: Group, store: Path, blocks: Block, chance: random.Random, fenced: bool
-) -> bool:
+    who: int, group: Group, store: Path, verdicts: Verdicts, blocks: Block,
+    chance: random.Random, fenced: bool,
+) -> bool:  # fmt: skip
     """What a consumer does, with pauses anywhere; whether it got through.
 
     Consumer 0 has the partition and loses it to consumer 1 at some moment.
@@ -359,7 +365,7 @@ def take_over_and_write(
     try:
         while True:
             try:
-                writer = a_writer(at, "heliograph")
+                writer = a_writer(at, "heliograph", verdicts)
                 pause()
                 group.confirm(who)
                 pause()
@@ -384,12 +390,13 @@ def doubled_trials(store: Path, trials: int, fenced: bool) -> tuple[int, int, in
     at = open_embedded(store)
     migrate(at, "heliograph")
     make_slow(at, "heliograph", 0.06)
+    verdicts = installed(at, "heliograph")
     trial = doubled = both = 0
     with ThreadPoolExecutor(2) as threads:
         for trial in range(trials):
             chance = random.Random(trial)
             group, block = Group(), a_block(new_journal())
-            arguments = group, store, block
+            arguments = group, store, verdicts, block
             done = [
                 threads.submit(
                     take_over_and_write, who, *arguments, random.Random(2 * trial + who), fenced
