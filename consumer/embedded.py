@@ -137,7 +137,9 @@ async def _serve(settings: ConsumerSettings, sql: socket.socket, health: socket.
     chores = [
         asyncio.create_task(_housekeeping(settings)),
         asyncio.create_task(tallies.keep(reopen, settings.database, random)),
-        asyncio.create_task(revise.keep(reopen, settings.database, verdicts, random)),
+        asyncio.create_task(
+            revise.keep(reopen, settings.database, verdicts, random, metrics.revised)
+        ),
     ]
     try:
         await _loop(client, loader, settings, metrics, verdicts).run(stop, DRAIN_SECONDS)

@@ -85,7 +85,9 @@ async def consume(settings: ConsumerSettings, health: socket.socket) -> None:
         chores = [
             asyncio.create_task(tallies.keep(reopen, settings.database, random)),
             asyncio.create_task(
-                revise.keep(reopen, settings.database, verdicts, random, settings.cluster)
+                revise.keep(
+                    reopen, settings.database, verdicts, random, metrics.revised, settings.cluster
+                )
             ),
         ]
         try:

@@ -30,6 +30,12 @@ class Metrics:
         self.troubles = Counter(
             "heliograph_consumer_troubles", "failed tries of a batch", registry=r
         )
+        self.revised = Counter(
+            "heliograph_consumer_revised_hits",
+            "hits whose verdict was revised for what came beside them",
+            ["old", "new"],
+            registry=r,
+        )
         self.damaged = Counter("heliograph_journal_damaged_bytes", "bytes set aside", registry=r)
         self.freshness = Gauge(
             "heliograph_consumer_delay_seconds",

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from typing import Final, NamedTuple
 
 from clickhouse_connect.driver.client import Client
+from prometheus_client import Counter
 
 from consumer import tallies
 from consumer.errors import StoreTrouble
@@ -29,8 +30,6 @@ _EVERY: Final = 60.0
 _LATELY: Final = 2 * 3600
 #: What part of the time is spent at most, so that inserts go first.
 _SHARE: Final = 0.2
-#: What a group's rules take for a hit's own verdict: theirs were made of `human` and `unknown`.
-_STORED_BASE: Final = "if(rule IN ({groups}), 'human', toString(class))"
 #: The hits of groups. First how many are in the window that begins with a hit, then the most of all
 #: windows that it is in, and the signs of a scanner around it.
 _FIND: Final = """
@@ -53,7 +52,7 @@ FROM
             SELECT journal, seq, campaign, send, recipient, address, link, kind,
                 toUnixTimestamp64Milli(ts) AS at, {base} AS base
             FROM {events}
-            WHERE ts >= toDateTime({since}, 'UTC') AND method = 'GET' AND {whose}
+            WHERE ts >= toDateTime({since} - {within}, 'UTC') AND method = 'GET' AND {whose}
         )
         WHERE base NOT IN ('proxy', 'prefetch', 'self')
     )
@@ -66,17 +65,25 @@ _CLICKS: Final = {
     "of": "PARTITION BY campaign, send, recipient",
     "whose": "kind = 'click' AND recipient != ''",
 }
+#: Many are behind an address that is none of the Internet's, if only a proxy that is not trusted.
 _ADDRESS: Final = {
     "of": "PARTITION BY campaign, address",
-    "whose": "kind IN ('open', 'click') AND address != ''",
+    "whose": "kind IN ('open', 'click') AND address != '' AND position("
+    "dictGet('{networks}', 'lists', toIPv6OrDefault(address)), ' private ') = 0",
 }
-_LINKS: Final = """
-INNER JOIN
-(
-    SELECT campaign, send, uniqExact(link) AS links FROM {all_events} WHERE kind = 'click'
-    GROUP BY campaign, send
-) AS mail USING (campaign, send)
+#: The links of a mail: what at least three clicked. Before that, those of whoever is the first
+#: would be all there are; and what has a link of its own for each recipient has it beside these.
+_KNOWN: Final = """
+    SELECT campaign, send, link FROM {all_events}
+    WHERE kind = 'click' AND recipient != '' AND campaign IN
+        (SELECT campaign FROM {events} WHERE kind = 'click' AND ts >= toDateTime({since}, 'UTC'))
+    GROUP BY campaign, send, link HAVING uniqExact(recipient) >= 3
 """
+_LINKS: Final = """
+INNER JOIN (SELECT campaign, send, count() AS links FROM ({known}) GROUP BY campaign, send) AS mail
+USING (campaign, send)
+"""
+_TO_JUDGE: Final = f"{TOLD} OR class = ''"
 _CHANGES: Final = """
 SELECT toString(class), toString(rule), {new_class} AS new_class, {new_rule} AS new_rule, count()
 FROM {events}
@@ -93,6 +100,7 @@ ALTER TABLE {events}{on_cluster}
 UPDATE class = {new_class}, rule = {new_rule}, ruleset = '{version}'
 WHERE {scope} AND (toString(class) != {new_class} OR toString(rule) != {new_rule} OR {renew})
 """
+_SYNC: Final = "SYSTEM SYNC REPLICA{on_cluster} {revisions}"
 #: One thread, and what does not fit the memory is sorted on the disk.
 _GENTLY: Final = {
     "max_threads": 1,
@@ -119,6 +127,7 @@ class Reviser:
         self, client: Client, database: str, verdicts: Verdicts, *, cluster: str = ""
     ) -> None:
         self._client = client
+        self._database = database
         self._verdicts = verdicts
         local = "_local" if cluster else ""
         self._names = {
@@ -129,14 +138,31 @@ class Reviser:
         }
 
     def look(self) -> list[Change]:
-        """Revise by groups what came lately; what changed."""
+        """Revise by groups what came lately, and take back what holds no more; what changed."""
         self._verdicts.refresh(self._client)
-        asked = "SELECT toUnixTimestamp(max(ts)) FROM {events}".format(**self._names)
+        asked = "SELECT toUnixTimestamp(least(max(ts), now64())) FROM {events}".format(
+            **self._names
+        )
         newest = rows(self._client, asked)
         since = max(0, newest[0][0] - _LATELY)
-        groups = ", ".join(quoted(group.id) for group in self._verdicts.ruleset.groups)
-        base = _STORED_BASE.format(groups=groups or "''")
-        return self._revise(("toString(class)", "toString(rule)"), base, since, only_found=True)
+        if not self._verdicts.ruleset.groups:
+            return []
+        grouped = f"rule IN ({self._groups}) AND {TOLD}"
+        by_rules = self._verdicts.sql(STORED).alone
+        own = (
+            f"if({grouped}, {by_rules[0]}, toString(class))",
+            f"if({grouped}, {by_rules[1]}, toString(rule))",
+        )
+        return self._revise(own, self._stored_base, since, grouped)
+
+    @property
+    def _groups(self) -> str:
+        return ", ".join(quoted(group.id) for group in self._verdicts.ruleset.groups) or "''"
+
+    @property
+    def _stored_base(self) -> str:
+        """What group rules take for a hit's own verdict: theirs were of `human` and `unknown`."""
+        return f"if(rule IN ({self._groups}), 'human', toString(class))"
 
     def reclassify(self, since: int = 0) -> list[Change]:
         """Judge hits anew by the current rules, from a time on (Unix seconds); what changed.
@@ -146,17 +172,21 @@ class Reviser:
         self._verdicts.install(self._client)
         new_class, new_rule, _ = self._verdicts.sql(STORED).alone
         own = (new_class, new_rule)
-        done = self._revise(own, new_class, since, only_found=False)
+        base = f"if({_TO_JUDGE}, {new_class}, {self._stored_base})"
+        done = self._revise(own, base, since)
         # What was on its way into the store meanwhile, judged by the rules of before.
         version = self._verdicts.ruleset.version
         left = _LEFT.format(told=TOLD, version=version, since=since, **self._names)
         if rows(self._client, left)[0][0]:
-            done += self._revise(own, new_class, since, only_found=False)
+            done += self._revise(own, base, since)
         return done
 
     def _revise(
-        self, own: tuple[str, str], base: str, since: int, *, only_found: bool
+        self, own: tuple[str, str], base: str, since: int, grouped: str = ""
     ) -> list[Change]:
+        """`own` is SQL of a hit's verdict where no group has it; `grouped`: only those found, and
+        those of which this holds.
+        """
         run = quoted(os.urandom(8).hex())
         groups = self._verdicts.ruleset.groups
         for place, group in enumerate(groups, 1):
@@ -164,18 +194,20 @@ class Reviser:
         of_run = f"(SELECT journal, seq FROM {self._names['revisions']} WHERE run = {run}"
         cases = [f"(journal, seq) IN {of_run} AND place = {n})" for n in range(1, len(groups) + 1)]
         scope = f"kind IN ('open', 'click') AND ts >= toDateTime({since}, 'UTC') AND "
-        scope += f"(journal, seq) IN {of_run})" if only_found else f"({TOLD} OR class = '')"
+        scope += f"((journal, seq) IN {of_run}) OR {grouped or _TO_JUDGE})"
         told = {
             "new_class": _first(cases, [group.verdict for group in groups], own[0]),
             "new_rule": _first(cases, [group.id for group in groups], own[1]),
             "scope": scope,
             "version": self._verdicts.ruleset.version,
-            "renew": "0" if only_found else f"ruleset != '{self._verdicts.ruleset.version}'",
+            "renew": "0" if grouped else f"ruleset != '{self._verdicts.ruleset.version}'",
             **self._names,
         }
         try:
             found = [Change(*row) for row in rows(self._client, _CHANGES.format(**told))]
             if found:
+                if self._names["on_cluster"]:  # each replica asks its own rows of the run
+                    execute(self._client, _SYNC.format(**self._names))
                 execute(self._client, _UPDATE.format(**told), **_WAIT)
         finally:
             drop = "ALTER TABLE {revisions}{on_cluster} DROP PARTITION {run}"
@@ -183,16 +215,20 @@ class Reviser:
         return [change for change in found if change[:2] != change[2:4]]
 
     def _find(self, group: Group, place: int, run: str, base: str, since: int) -> None:
+        known = _KNOWN.format(since=since, **self._names)
+        shared = f"uniqExact(if((campaign, send, link) IN ({known}), link, NULL))"
         what = {
             "clicks": {**_CLICKS, "count": "count()", "join": "", "also": "1"},
-            "links": {**_CLICKS, "count": "uniqExact(link)", "also": "most = links",
-                      "join": _LINKS.format(**self._names)},
+            "links": {**_CLICKS, "count": shared, "join": _LINKS.format(known=known),
+                      "also": "most = links"},
             "recipients": {**_ADDRESS, "count": "uniqExact(recipient)", "join": "",
                            "also": "signs" if group.sign else "1"},
         }[group.what]  # fmt: skip
+        lists = f"{self._database}.networks_{self._verdicts.ruleset.version}"
+        what["whose"] = what["whose"].format(networks=lists)
         asked = _FIND.format(
-            run=run, place=place, base=base, since=since, ms=group.within * 1000,
-            least=group.least, **what, **self._names,
+            run=run, place=place, base=base, since=since, within=group.within,
+            ms=group.within * 1000, least=group.least, **what, **self._names,
         )  # fmt: skip
         execute(self._client, asked, **_GENTLY)
 
@@ -210,11 +246,12 @@ async def keep(
     database: str,
     verdicts: Verdicts,
     random: Callable[[], float],
+    revised: Counter,
     cluster: str = "",
 ) -> None:
     """Revise by groups, and take notice of other networks, until cancelled.
 
-    `random` (0 to 1) spreads the consumers' looks.
+    `random` (0 to 1) spreads the consumers' looks; `revised` counts hits by old and new class.
     """
     while True:
         await asyncio.sleep(_EVERY * (0.5 + random()))
@@ -224,6 +261,7 @@ async def keep(
                 reviser = Reviser(client, database, verdicts, cluster=cluster)
                 for change in await tallies.finish(reviser.look):
                     _log.info("%d hits revised: %s by %s, now %s by %s", change.hits, *change[:4])
+                    revised.labels(change.old_class, change.new_class).inc(change.hits)
         except StoreTrouble as trouble:
             _log.warning("no verdicts revised: %s", trouble)
         except Exception:  # a fault in what nothing depends on; the next look may go well

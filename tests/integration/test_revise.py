@@ -125,6 +125,7 @@ def groups() -> Iterator[tuple[list[bytes], list[str]]]:
     yield [click("c", n, n * 15_000) for n in range(1, 5)], ["all-links"] * 4
     yield [click("d", n, n * 15_000) for n in (1, 2, 3)], ["browser"] * 3
     yield [click("e", n, n * 21_000) for n in range(1, 5)], ["browser"] * 4
+    yield [click("f", 4, 0)], ["browser"]
     yield [opened(f"o{n}", n) for n in range(3)], ["shared-address"] * 3
     yield [opened(f"o{n}", 100 + n * 6) for n in range(3)], ["browser"] * 3
     yield [opened("same", 200) for _ in range(5)], ["browser"] * 5
@@ -140,6 +141,38 @@ def groups() -> Iterator[tuple[list[bytes], list[str]]]:
         ["gmail-proxy"] * 9,
     )
     yield [opened(f"n{n}", 500, "") for n in range(5)], ["browser"] * 5
+    # Behind a proxy that is not trusted all have its address.
+    yield (
+        [opened(f"p{n}", 600 + n, "10.0.0.5") for n in range(3)]
+        + [opened("p3", 601, "10.0.0.5", user_agent="curl/8")],
+        ["browser"] * 3 + ["http-library"],
+    )
+
+
+def test_the_first_who_clicks_is_no_scanner_nor_stays_one(client: Client, reviser: Reviser) -> None:
+    """A mail's links are known by what others click; one that is only one's own does not count."""
+
+    def write(hits: list[bytes], first: int) -> int:
+        writer(client).write(batch(block(hits, first)))
+        return first + len(hits)
+
+    at = write([click("a", n, n * 15_000) for n in (1, 2, 3)], 1)
+    assert reviser.look() == []
+    at = write([click(who, n, n * 40_000) for who in "bc" for n in (1, 2, 3)], at)
+    assert [change[2:] for change in reviser.look()] == [("scanner", "all-links", 3)]
+    at = write([click(who, 4, 190_000) for who in "bcd"], at)
+    assert [change[1:] for change in reviser.look()] == [("all-links", "human", "browser", 3)]
+    assert reviser.look() == reviser.reclassify() == []
+    robot = [click("e", n, 400_000 + n * 500) for n in (1, 2, 3, 4, 99)]
+    at = write([*robot, *(click(who, 100 + ord(who), 600_000) for who in "fg")], at)
+    assert [change[2:] for change in reviser.look()] == [("scanner", "all-links", 5)]
+    assert reviser.reclassify() == []
+
+
+def test_in_the_middle_of_a_group_the_rest_of_it_is_seen(client: Client, reviser: Reviser) -> None:
+    writer(client).write(batch(block([click("a", 1, n * 700) for n in range(5)])))
+    assert sum(change.hits for change in reviser.look()) == 5
+    assert reviser.reclassify(NOW + 2) == []
 
 
 def test_groups_are_found_lately_and_over_all_alike(client: Client, reviser: Reviser) -> None:
