@@ -9,9 +9,20 @@ from typing import Final, NamedTuple
 from schemas import event
 
 MAX_MESSAGE: Final = 1 << 20
+#: What is read of it, bytes: the notification comes before the mail that may be quoted, and a
+#: stranger's header takes time by the square of its length.
+_READ: Final = 64 << 10
 #: What may have become of the mail; RFC 2298 had the last two, and programs still say so.
-_DISPOSITIONS: Final = ("displayed", "deleted", "dispatched", "processed", "denied", "failed")
-_ID: Final = re.compile(r"<([^<>\s]{1,255})>|^\s*([^<>\s]{1,255})\s*$")
+_DISPOSITION: Final = re.compile(
+    r"\b(?:displayed|deleted|dispatched|processed|denied|failed)\b", re.ASCII
+)
+_NOTIFICATIONS: Final = (
+    "message/disposition-notification",
+    "message/global-disposition-notification",
+)
+_COMMENT: Final = re.compile(r"\([^()]*\)")
+#: A long one may be folded.
+_ID: Final = re.compile(r"<([^<>]{1,255})>|^\s*([^<>\s]{1,255})\s*$")
 
 
 class Receipt(NamedTuple):
@@ -33,21 +44,23 @@ def parse(raw: bytes) -> Receipt:
     if len(raw) > MAX_MESSAGE:
         raise ValueError(f"the message is longer than {MAX_MESSAGE} bytes")
     try:
-        message = message_from_bytes(raw, policy=policy.compat32)
+        message = message_from_bytes(raw[:_READ], policy=policy.compat32)
         parts = list(message.walk())
     except (LookupError, RecursionError) as error:  # a charset or a nesting of the stranger's
         raise ValueError(f"the message cannot be read: {error}") from None
-    notices = [p for p in parts if p.get_content_type() == "message/disposition-notification"]
+    notices = [p for p in parts if p.get_content_type() in _NOTIFICATIONS]
     if not notices:
         raise ValueError("no part of the message is a message/disposition-notification")
     fields = _fields(notices[0])
-    found = str(fields.get("Disposition", "")).rpartition(";")[2].partition("/")[0].strip().lower()
-    if not found:
+    said = _COMMENT.sub("", str(fields.get("Disposition", ""))).lower()
+    said = said.partition(";")[2] or said
+    if not said.strip():
         raise ValueError("the notification says no disposition")
+    known = _DISPOSITION.search(said)
     for text in _ids(fields, message, parts):
-        if named := _ID.search(text):
-            known = found if found in _DISPOSITIONS else "other"
-            return Receipt(named[1] or named[2], known)
+        named = _ID.search(_COMMENT.sub("", text))
+        if named and (name := "".join((named[1] or named[2]).split())):
+            return Receipt(name, known[0] if known else "other")
     raise ValueError("the notification names no original message id")
 
 
@@ -64,7 +77,13 @@ def _fields(part: Message) -> Message:
         shell.set_payload(held.as_string() if isinstance(held, Message) else str(held))
         decoded = shell.get_payload(decode=True)
         return message_from_bytes(bytes(decoded) if isinstance(decoded, bytes) else b"")
-    return held if isinstance(held, Message) else Message()
+    if not isinstance(held, Message) or "Disposition" in held:
+        return held if isinstance(held, Message) else Message()
+    try:  # some programs put an empty line before the fields, or between them
+        lines = held.as_bytes().splitlines()
+    except (LookupError, TypeError) as error:
+        raise ValueError(f"the notification cannot be read: {error}") from None
+    return message_from_bytes(b"\n".join(line for line in lines if line.strip()))
 
 
 def _ids(fields: Message, message: Message, parts: list[Message]) -> Iterator[str]:
@@ -79,3 +98,4 @@ def _ids(fields: Message, message: Message, parts: list[Message]) -> Iterator[st
         elif "Message-ID" in part:
             yield str(part["Message-ID"])
     yield str(message.get("In-Reply-To", ""))
+    yield "".join(str(message.get("References", "")).split()[-1:])

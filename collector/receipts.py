@@ -42,7 +42,7 @@ class Receipts:
         if len(raw) > MAX_MESSAGE:
             return plain(413, f"The body is longer than {MAX_MESSAGE} bytes.", close=True)
         try:
-            receipt = parse(raw)
+            receipt = await asyncio.to_thread(parse, raw)
         except ValueError as error:
             return plain(422, f"This is no read receipt: {error}.")
         if not await asyncio.shield(self._commit.record(receipt.body(self._clock()))):
