@@ -10,11 +10,11 @@ from typing import Any, Final
 
 from clickhouse_connect.driver.client import Client
 
-from consumer.errors import Misfit
+from consumer.errors import Misfit, StoreTrouble
 from consumer.settings import ConsumerSettings
 from consumer.store import dictionary_access, execute, rows
-from schemas.rule import RuleError
-from schemas.ruleset import TOLD, Sql, load
+from schemas.rule import Rule, RuleError, quoted
+from schemas.ruleset import TOLD, Ruleset, Sql, load
 
 #: Seconds since the send of a staged hit and of a stored one; NULL if the send's time is unknown.
 STAGED: Final = "if(sent_at > 0, toFloat64(ts) / 1000 - toFloat64(sent_at), NULL)"
@@ -32,6 +32,10 @@ GROUP BY list HAVING any(network) != ''
 _OLD: Final = """
 SELECT version FROM {database}.rules_agents{local} WHERE version != '{current}'
 GROUP BY version HAVING max(at) < now() - INTERVAL 7 DAY
+"""
+_USED: Final = """
+SELECT 1 FROM {database}.events{local}
+WHERE ruleset = '{version}' AND ts >= now() - INTERVAL 7 DAY LIMIT 1
 """
 _DROP: Final = "DROP DICTIONARY IF EXISTS {database}.{name}_{version}{on_cluster}"
 _DELETE: Final = (
@@ -78,7 +82,10 @@ class Verdicts:
     def __init__(
         self, database: str, *, rules: Path | None = None, cluster: str = "", access: str = ""
     ) -> None:
-        """`rules` is a directory of the user's rules, `access` what a dictionary's source needs."""
+        """`rules` is a directory of the user's rules, `access` what a dictionary's source needs.
+
+        Raises Misfit where the rules cannot be used.
+        """
         self._database = database
         self._rules = rules
         self._names = {
@@ -87,22 +94,22 @@ class Verdicts:
             "local": "_local" if cluster else "",
             "access": access,
         }
-        self.ruleset = load(rules)
+        try:
+            self.ruleset = load(rules)
+        except (RuleError, OSError) as error:
+            raise Misfit(f"HELIOGRAPH_RULES: {error}") from None
         self._seen: tuple[object, ...] = ()
+        self._checked: tuple[Rule, ...] = ()
 
     @classmethod
     def of(cls, settings: ConsumerSettings) -> "Verdicts":
-        """As the settings say; raises Misfit where the user's rules cannot be used."""
-        rules = Path(settings.rules) if settings.rules else None
-        try:
-            return cls(
-                settings.database,
-                rules=rules,
-                cluster=settings.cluster,
-                access=dictionary_access(settings),
-            )
-        except (RuleError, OSError) as error:
-            raise Misfit(f"HELIOGRAPH_RULES: {error}") from None
+        """As the settings say."""
+        return cls(
+            settings.database,
+            rules=Path(settings.rules) if settings.rules else None,
+            cluster=settings.cluster,
+            access=dictionary_access(settings),
+        )
 
     def refresh(self, client: Client) -> None:
         """Take notice of networks that another process has loaded."""
@@ -114,18 +121,39 @@ class Verdicts:
         or of those given.
         """
         listed = dict(networks or {})
+        seen = self._seen
         if networks is None:
-            self._seen = rows(client, _SEEN.format(**self._names))[0]
+            seen = rows(client, _SEEN.format(**self._names))[0]
             listed = dict(rows(client, _LISTED.format(**self._names)))
         ruleset = load(self._rules, listed)
         version = ruleset.version
+        self._check(client, ruleset)
         self._fill(client, "places", version, ["place", "class", "rule", "home"], ruleset.places())
         self._fill(client, "agents", version, ["id", "regexp", "keys", "values"], ruleset.agents())
         self._fill(client, "networks", version, ["network", "lists"], ruleset.lists())
         for made in (_PLACES, _AGENTS, _NETWORKS):
-            execute(client, made.format(version=version, **self._names))
+            sql = made.format(version=version, **self._names)
+            if self._names["access"] and not self._seen:  # the password may have changed since
+                sql = sql.replace("DICTIONARY IF NOT EXISTS", "OR REPLACE DICTIONARY", 1)
+            execute(client, sql)
+        self.ruleset, self._seen = ruleset, seen
         self._forget(client, version)
-        self.ruleset = ruleset
+
+    def _check(self, client: Client, ruleset: Ruleset) -> None:
+        """Raise Misfit where a pattern is none: a dictionary would not find it, nor say so."""
+        if ruleset.rules == self._checked:
+            return
+        patterns = {rule.id: rule.agent for rule in ruleset.rules if rule.agent}
+        try:
+            execute(client, f"SELECT {', '.join(map(_tried, patterns.values()))}")
+        except StoreTrouble:
+            for name, pattern in patterns.items():
+                try:
+                    execute(client, f"SELECT {_tried(pattern)}")
+                except StoreTrouble as trouble:
+                    raise Misfit(f"rule {name}: {trouble}") from None
+            raise
+        self._checked = ruleset.rules
 
     def _fill(
         self, client: Client, what: str, version: str, columns: list[str], found: Sequence[Any]
@@ -140,6 +168,8 @@ class Verdicts:
     def _forget(self, client: Client, current: str) -> None:
         """Drop the dictionaries of versions that nobody has judged by for long."""
         for (version,) in rows(client, _OLD.format(current=current, **self._names)):
+            if rows(client, _USED.format(version=version, **self._names)):
+                continue
             for name, table in (("rules", "places"), ("agents",) * 2, ("networks",) * 2):
                 names = {"name": name, "table": table, "version": version, **self._names}
                 execute(client, _DROP.format(**names))
@@ -148,3 +178,7 @@ class Verdicts:
     def sql(self, since: str, told: str = TOLD) -> Sql:
         """SQL of a verdict by what is installed: see `Ruleset.sql`."""
         return self.ruleset.sql(f"{self._database}.", since, told)
+
+
+def _tried(pattern: str) -> str:
+    return f"match('', {quoted(pattern)})"

@@ -51,6 +51,12 @@ class Rule(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     before: int = 0
     timeless: bool = False
 
+    def __post_init__(self) -> None:
+        if not (self.agent or self.conditions):
+            raise ValueError(f"rule {self.id} asks nothing, so it would take every hit")
+        if self.home and self.conditions:
+            raise ValueError(f"rule {self.id}: home goes with agent alone")
+
     @property
     def conditions(self) -> list[str]:
         """What must hold, as SQL; none where the dictionary of agents alone decides."""

@@ -11,6 +11,7 @@ import hashlib
 import ipaddress
 import re
 import tomllib
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -33,7 +34,7 @@ TOLD: Final = "(address != '' OR user_agent != '')"
 #: that rule says. Patterns are tried once an agent, for it is a low cardinality column's.
 _STEPS: Final = {
     "verdict_ua": "toLowCardinality(user_agent)",
-    "verdict_since": "{since}",
+    "verdict_since": "if({since} >= -10, {since}, NULL)",
     "verdict_told": "{told}",
     "verdict_due": "kind IN ('open', 'click')",
     "verdict_lists": "dictGet('{prefix}networks_{version}', 'lists', toIPv6OrDefault(address))",
@@ -42,7 +43,7 @@ _STEPS: Final = {
     "verdict_class": "dictGet('{prefix}rules_{version}', 'class', verdict_place)",
     "verdict_rule": "dictGet('{prefix}rules_{version}', 'rule', verdict_place)",
     "verdict_home": "dictGet('{prefix}rules_{version}', 'home', verdict_place)",
-    "verdict_elsewhere": "verdict_home != '' AND address != '' "
+    "verdict_elsewhere": "verdict_home != '' AND toIPv6OrDefault(address) != toIPv6('::') "
     "AND position(verdict_lists, ' private ') = 0 "
     "AND position(verdict_lists, concat(' ', verdict_home, ' ')) = 0",
 }
@@ -132,8 +133,8 @@ class Ruleset:
         """SQL of the verdict of a hit.
 
         The dictionaries are called PREFIXagents_VERSION and so on; `since` is SQL of the seconds
-        since the send, `told` of whether anything of the client is known. The hit's columns are
-        called as in `events`.
+        since the send (well before it nobody knows when that was), `told` of whether anything of
+        the client is known. The hit's columns are called as in `events`.
         """
         places = "".join(
             f",\n        if({' AND '.join(rule.conditions)}, toUInt16({place}), toUInt16({_NONE}))"
@@ -197,16 +198,23 @@ def load(more: Path | None = None, networks: Mapping[str, Iterable[str]] | None 
             raise RuleError(f"{file.name}: {error}") from None
         rules += found.rule
         groups += found.group
-    every = {**lists, **(networks or {})}
-    return Ruleset(
-        tuple(rules), {name: parse(lines) for name, lines in every.items()}, tuple(groups)
-    )
+    ids = Counter([rule.id for rule in rules] + [group.id for group in groups])
+    if twice := [name for name, count in ids.items() if count > 1]:
+        raise RuleError(f"several rules are called {twice[0]}")
+    every = {}
+    for name, lines in {**lists, **(networks or {})}.items():
+        try:
+            every[name] = parse(lines)
+        except RuleError as error:
+            raise RuleError(f"networks {name}, {error}") from None
+    return Ruleset(tuple(rules), every, tuple(groups))
 
 
 def _read(file: Traversable) -> File:
     text = file.read_text("utf-8")
     if file.name.endswith(".jsonl"):
-        return File(tuple(msgspec.json.decode(line, type=Rule) for line in text.splitlines()))
+        lines = (line for line in text.splitlines() if line.strip())
+        return File(tuple(msgspec.json.decode(line, type=Rule) for line in lines))
     return msgspec.convert(tomllib.loads(text), File)
 
 
@@ -214,7 +222,7 @@ def parse(lines: Iterable[str]) -> tuple[Network, ...]:
     """Networks, one at the start of a line; what follows it is not read, nor are comments."""
     found = []
     for number, line in enumerate(lines, 1):
-        text = line.split("#", 1)[0].replace(",", " ").split()
+        text = line.split("#", 1)[0].replace(",", " ").replace(";", " ").split()
         if not text:
             continue
         try:

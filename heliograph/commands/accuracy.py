@@ -38,7 +38,7 @@ def add(parser: ArgumentParser) -> None:
 def run(args: Namespace) -> int:
     """Print the score as Markdown."""
     cases = [
-        Case(n, record.label, record.confidence or "none", verdict.name, verdict.rule,
+        Case(n, record.label, str(record.confidence or "none"), verdict.name, verdict.rule,
              record.ua or "", record.ip or "")
         for n, (_, record, verdict) in enumerate(judged(args), 1)
     ]  # fmt: skip

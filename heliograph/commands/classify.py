@@ -1,9 +1,11 @@
 """`heliograph classify`: hits from elsewhere, judged by the rules of the store."""
 
+import re
 import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from itertools import islice
 from pathlib import Path
 from typing import Any, Final
@@ -21,26 +23,27 @@ _TOGETHER: Final = 50_000
 
 
 class Record(msgspec.Struct, frozen=True):
-    """A line. `ts` and `sent_at` are Unix seconds, milliseconds or ISO 8601; `delay_s`, their
+    """A line. `ts` and `sent_at` are Unix seconds, milliseconds or text; `delay_s`, their
     difference in seconds, will do as well. `label` and `confidence` are for `accuracy`.
     """
 
     ua: str | None = None
     ip: str | None = None
-    headers: dict[str, str] | None = None
+    headers: dict[str, Any] | list[tuple[str, Any]] | None = None
     method: str | None = None
     ts: float | str | None = None
     sent_at: float | str | None = None
     delay_s: float | None = None
     label: str = ""
-    confidence: str = ""
+    confidence: Any = ""
 
 
 def add(parser: ArgumentParser) -> None:
     """Declare the options."""
     parser.description = (
         "Read JSON lines (ua, ip, headers; optional method, ts and sent_at) and write them back\n"
-        "with class, rule and version, as the store would judge them."
+        "with class, rule and version, as the store would judge them. Networks loaded into the\n"
+        "store are not asked: give them with --networks."
     )
     add_options(parser)
 
@@ -89,18 +92,27 @@ def hit(record: Record) -> Any:
     """What a line says, as the edge would have recorded it."""
     from consumer.classify import Hit
 
-    headers = {name.lower(): value for name, value in (record.headers or {}).items()}
+    given = record.headers or []
+    pairs = given.items() if isinstance(given, dict) else given
+    headers = {name.lower(): str(value) for name, value in pairs if value is not None}
     since = record.delay_s
     if since is None and record.ts and record.sent_at:
         since = _seconds(record.ts) - _seconds(record.sent_at)
     return Hit(
         headers.get("user-agent") if record.ua is None else record.ua,
-        record.ip or "",
+        _address(record.ip or ""),
         next((headers[name] for name in PREFETCH_HEADERS if headers.get(name)), ""),
-        record.method or "GET",
+        (record.method or "GET").upper(),
         "",
         since,
     )
+
+
+def _address(text: str) -> str:
+    """The first address of a list, without its port or the length of its network."""
+    first = text.split(",", 1)[0].strip().split("/", 1)[0]
+    found = re.fullmatch(r"\[(.+)\](?::\d+)?|([\d.]+):\d+", first)
+    return (found[1] or found[2]) if found else first
 
 
 def _seconds(moment: float | str) -> float:
@@ -111,7 +123,10 @@ def _seconds(moment: float | str) -> float:
         try:
             found = datetime.fromisoformat(str(moment))
         except ValueError:
-            raise Failure(f"{moment!r} is neither Unix time nor ISO 8601") from None
+            try:
+                found = parsedate_to_datetime(str(moment))
+            except ValueError:
+                raise Failure(f"{moment!r} is no Unix time, ISO 8601 or RFC 2822") from None
         return found.replace(tzinfo=found.tzinfo or UTC).timestamp()
     return number / 1000 if number > 1e11 else number
 

@@ -7,6 +7,7 @@ import re
 from argparse import Namespace
 from pathlib import Path
 
+import msgspec
 import pytest
 from clickhouse_connect.driver.client import Client
 from hypothesis import given
@@ -14,8 +15,9 @@ from hypothesis import strategies as st
 
 from collector.beacon import PREFETCH_HEADERS
 from consumer.classify import Hit, judging
+from consumer.errors import Misfit
 from consumer.store import rows
-from heliograph.commands import accuracy
+from heliograph.commands import accuracy, classify
 from schemas.rule import Case, Rule, RuleError
 from schemas.ruleset import Ruleset, load, parse
 from tests.store import batch, block, body, client, writer
@@ -78,20 +80,20 @@ def test_networks_and_the_time_decide() -> None:
     """A proxy from elsewhere is somebody else's; a mail program is known whenever it comes."""
     outlook = "Microsoft Office/16.0 (Windows NT 10.0; Microsoft Outlook 16.0.6326; Pro)"
     proxies = [Hit(GMAIL), Hit(GMAIL, "66.249.93.1"), Hit(GMAIL, "203.0.113.1"),
-               Hit(GMAIL, "2a00:1450:4013::1"), Hit(GMAIL, "10.1.2.3"),
+               Hit(GMAIL, "2a00:1450:4013::1"), Hit(GMAIL, "10.1.2.3"), Hit(GMAIL, "who knows"),
                Hit("Mozilla/5.0", "203.0.113.1")]  # fmt: skip
     timed = [
         Hit(agent, address, since=since)
         for agent in (FIREFOX, outlook)
         for address in ("", "52.101.1.1")
-        for since in (-3.0, 9.9, 10.0, 299.0, 300.0, None)
+        for since in (-300.0, -3.0, 9.9, 10.0, 299.0, 300.0, None)
     ]
     with judging() as judge:
         assert [found.name for found in judge(proxies + timed)] == [
-            *("proxy", "proxy", "unknown", "proxy", "proxy", "prefetch"),
-            *("unknown", "unknown", "human", "human", "human", "human"),
-            *("scanner", "scanner", "scanner", "scanner", "unknown", "unknown"),
-            *["human"] * 12,
+            *("proxy", "proxy", "unknown", "proxy", "proxy", "proxy", "prefetch"),
+            *("human", "unknown", "unknown", "human", "human", "human", "human"),
+            *("unknown", "scanner", "scanner", "scanner", "scanner", "unknown", "unknown"),
+            *["human"] * 14,
         ]
     with judging(networks=LISTS) as judge:
         (found,) = judge(proxies[-1:])
@@ -115,10 +117,35 @@ def test_users_add_and_replace_rules(tmp_path: Path) -> None:
     assert [verdict[:2] for verdict in found] == [
         ("human", "mine"), ("scanner", "lab"), ("human", "browser"),
     ]  # fmt: skip
-    for text in ("[[rule]]\nid = 1", "rule", '[[rule]]\nid = "x"\nclass = "bot"'):
+    rule = '[[rule]]\nid = "x"\nclass = "scanner"\nconfidence = "low"\nsource = ""\ntest = []\n'
+    for text in ("[[rule]]\nid = 1", "rule", '[[rule]]\nid = "x"\nclass = "bot"', rule):
         (tmp_path / "45-mine.toml").write_text(text)
         with pytest.raises(RuleError, match=r"^45-mine\.toml: "):
             load(tmp_path)
+    (tmp_path / "45-mine.toml").write_text(f"{rule}agent = 'A'\n" * 2)
+    with pytest.raises(RuleError, match="several rules are called x"):
+        load(tmp_path)
+    (tmp_path / "45-mine.toml").write_text(f"{rule}agent = 'Example(?=Gate)'\n")
+    with pytest.raises(Misfit, match="rule x: "), judging(tmp_path):
+        pass
+
+
+def test_people_are_no_robots_for_what_their_device_or_office_is_called() -> None:
+    phone = "Mozilla/5.0 (Linux; Android 11; {}) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/96.0 Mobile Safari/537.36"  # noqa: E501
+    people = [phone.format("Spider X1"), phone.format("CUBOT/8.0"), phone.format("Crawler"),
+              FIREFOX + " Sophos", "Mozilla/4.0 (compatible; MSIE 8.0; Windows NT 6.1; Zscaler)",
+              "Sophos Secure Email/9.6 (iOS)"]  # fmt: skip
+    with judging() as judge:
+        assert "scanner" not in {found.name for found in judge([Hit(agent) for agent in people])}
+
+
+@pytest.mark.parametrize("text", ["66.249.84.1:443", "66.249.84.1/24", " 66.249.84.1, 10.0.0.1"])
+def test_a_line_of_another_log_is_read_as_it_is_meant(text: str) -> None:
+    line = {"ip": text, "method": "get", "headers": [["Purpose", None], ["User-Agent", GMAIL]]}
+    record = msgspec.json.decode(json.dumps(line), type=classify.Record)
+    assert classify.hit(record) == Hit(GMAIL, "66.249.84.1")
+    at = {"ts": "Tue, 24 Nov 2026 12:00:05 GMT", "sent_at": "2026-11-24T12:00:00Z"}
+    assert classify.hit(classify.Record(**at)).since == 5
 
 
 def test_a_verdict_is_stored_with_each_hit_and_nothing_else(client: Client) -> None:
