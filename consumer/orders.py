@@ -41,7 +41,9 @@ class Orders:
             at = self._settings.database, name, text, time.time(), self._settings.cluster
             count = networks.load(client, *at)
             self._verdicts.install(client)
-        return {"networks": count, "ruleset": self._verdicts.ruleset.version}
+        ruleset = self._verdicts.ruleset
+        asked = {"private"} | {list for rule in ruleset.rules for list in (rule.network, rule.home)}
+        return {"networks": count, "ruleset": ruleset.version, "asked": name in asked}
 
     def reclassify(self, since: int) -> dict[str, Any]:
         """Judge hits anew by the current rules, from a time on (Unix seconds)."""
@@ -54,16 +56,17 @@ class Orders:
         return {"changes": told, "ruleset": self._verdicts.ruleset.version}
 
 
+def _check(request: web.Request, owner: str) -> None:
+    shown = request.headers.get(OWNER_HEADER, "").encode("utf-8", "surrogateescape")
+    if not hmac.compare_digest(shown, owner.encode()):
+        raise web.HTTPForbidden(text="this is for the owner of the data directory\n")
+
+
 def add_orders(app: web.Application, orders: Orders, owner: str) -> None:
     """Let `app` take the orders of whoever shows the secret `owner`, one after another."""
     turn = asyncio.Lock()
 
-    async def carry_out(
-        request: web.Request, what: Callable[..., Any], *given: object
-    ) -> web.Response:
-        shown = request.headers.get(OWNER_HEADER, "").encode("utf-8", "surrogateescape")
-        if not hmac.compare_digest(shown, owner.encode()):
-            return web.Response(status=403, text="this is for the owner of the data directory\n")
+    async def carry_out(what: Callable[..., Any], *given: object) -> web.Response:
         try:
             async with turn:
                 return web.json_response(await tallies.finish(what, *given))
@@ -73,16 +76,21 @@ def add_orders(app: web.Application, orders: Orders, owner: str) -> None:
             return web.Response(status=503, text=f"{trouble}\n")
 
     async def load(request: web.Request) -> web.Response:
+        _check(request, owner)
         text = bytearray()
         async for chunk in request.content.iter_any():
             text += chunk
             if len(text) > MAX_LIST:
                 raise web.HTTPRequestEntityTooLarge(MAX_LIST, len(text))
         name = request.match_info["name"]
-        return await carry_out(request, orders.load_networks, name, bytes(text))
+        return await carry_out(orders.load_networks, name, bytes(text))
 
     async def again(request: web.Request) -> web.Response:
-        return await carry_out(request, orders.reclassify, int(request.query.get("since", "0")))
+        _check(request, owner)
+        since = request.query.get("since", "0")
+        if not since.isdecimal():
+            raise web.HTTPBadRequest(text="since is Unix seconds\n")
+        return await carry_out(orders.reclassify, int(since))
 
     app.router.add_post(r"/orders/networks/{name:[a-z0-9][a-z0-9.+-]{0,63}}", load)
     app.router.add_post("/orders/reclassify", again)

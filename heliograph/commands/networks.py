@@ -52,4 +52,6 @@ def run(args: Namespace) -> int:
             raise Failure(str(error)) from None
     said = f"{done['networks']} networks in {name}" if text else f"{name} is dropped"
     print(f"{said}; hits are judged by ruleset {done['ruleset']} from here on")
+    if text and not done["asked"]:
+        lists.say(f"warning: no rule asks for a list {name}; see --list")
     return 0
