@@ -86,6 +86,8 @@ class Mint:
         for name in ("message_id", "segment"):
             if len(getattr(request, name).encode()) > event.BOUNDS[name]:
                 raise ValueError(f"{name} is longer than {event.BOUNDS[name]} bytes")
+        if request.send == PREVIEW and _kind(request) == "sent":
+            raise ValueError(f"{PREVIEW} is of previews, whose hits are the sender's own")
         if request.cancelled and request.bounced:
             raise ValueError("a send that is cancelled was not mailed, and cannot bounce")
         sealed = Sealed(

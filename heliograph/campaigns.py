@@ -68,7 +68,7 @@ def array(names: Sequence[str]) -> str:
 
 def _holds(row: Mapping[str, msgspec.Raw], checks: Sequence[str]) -> bool:
     """Whether a tally's checks come out, and its campaign is one: not all of it was taken back."""
-    some = (number(row[name]) for name in ("recipients", "hits", "unrecorded"))
+    some = (number(row[name]) for name in ("sends", "hits", "unrecorded"))
     return not any(number(row[name]) for name in checks) and any(some)
 
 

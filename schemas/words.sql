@@ -26,7 +26,7 @@ groupBitOr(did) AS said,
 multiIf(
     recipient = '', 0, NOT (is_send AND bitTest(said, 5)), said, bitTest(said, 4), said + 256,
     said + 768) AS bits,
-countIf(kind = 'open') AS hits,
+countIf(kind = 'open' AND class != 'self') AS hits,
 arraySort(groupArrayIf(toUnixTimestamp64Milli(ts), bitTest(did, 0))) AS times,
 notEmpty(times) + arrayCount(gap -> gap >= 30000, arrayDifference(times)) AS opens,
 countIf(bitTest(did, 1)) AS clicks
@@ -104,16 +104,18 @@ sumIf(n, kind = 'open' AND class IN ('unknown', '')) AS unknown,
 sumIf(n, kind = 'open' AND class = 'scanner') AS scanned,
 sumIf(n, kind = 'click' AND class = 'human') AS clicks
 
--- {inactive}: of each recipient with enough settled sends inside the window, whether anything of them
--- was seen. The sends of mails that bounced or had no pixel count for nothing, nor does anybody
+-- {inactive}: of each recipient with enough settled sends inside the window, whether there is evidence
+-- of reading inside it (who denies a receipt was asked for it at
+-- the mail), or a hit at any time. The sends of mails that bounced or had no pixel count for nothing, nor does anybody
 -- without a name. (Consent modes and opt-outs, when sends have them, belong into the last condition.)
 SELECT
     recipient,
     countIf(m.counts) AS sends,
-    max(m.at) AS last_send,
+    maxIf(m.at, m.counts) AS last_send,
     max(m.evidence) OR recipient GLOBAL IN (
         SELECT recipient FROM receipts
-        WHERE disposition = 'displayed' AND at >= toDateTime({since:UInt32}, 'UTC')) AS active,
+        WHERE disposition IN ('displayed', 'denied') AND at >= toDateTime({since:UInt32}, 'UTC'))
+        AS active,
     max(m.seen) AS undecidable
 FROM
 (
@@ -125,7 +127,7 @@ FROM
             AND toUnixTimestamp(at) BETWEEN {since:UInt32} AND {settled:UInt32} AS counts,
         max(ts >= toDateTime({since:UInt32}, 'UTC') AND (bitTest(did, 7)
             OR kind = 'click' AND class NOT IN ('scanner', 'self'))) AS evidence,
-        max(ts >= toDateTime({since:UInt32}, 'UTC') AND bitTest(did, 6)) AS seen
+        max(bitTest(did, 6)) AS seen
     FROM events AS e
     WHERE recipient != ''
     GROUP BY campaign, send, recipient

@@ -26,9 +26,9 @@ def add(parser: ArgumentParser) -> None:
         f"than {_SETTLED_DAYS} days, and no evidence of reading inside it: no open of class human\n"
         "or proxy, no click, no read receipt. Without -o it only counts them. The list holds\n"
         "those whose images nothing loaded; they may be blocked: ask before you delete. Those of\n"
-        "whom only prefetches, scanners and unknown programs were seen cannot be told from\n"
-        "readers: --include-undecidable lists them too. Bounced mails, mails without a pixel and\n"
-        "recipients without a name (anonymous) count for nothing."
+        "whom only prefetches, scanners and unknown programs were seen, or hits from before the\n"
+        "window, cannot be told from readers: --include-undecidable lists them too. Bounced\n"
+        "mails, mails without a pixel and recipients without a name (anonymous) are no sends."
     )
     parser.add_argument("--min-sends", type=int, default=6, metavar="N", help="default: 6")
     parser.add_argument("--since", default="180d", metavar="Nd",

@@ -57,7 +57,7 @@ def run(args: Namespace) -> int:
         raise UsageError("--never is for `report recipients`")
     if args.by and name != "timeline":
         raise UsageError("--by is for `report timeline`")
-    if bool(args.compared) != (name == "compare") or len(args.compared) == 1:
+    if bool(args.compared) != (name == "compare") or len({*args.compared}) == 1:
         raise UsageError("`report compare` takes two campaigns or more: report compare A B")
     if args.limit is not None and args.limit < 1:
         raise UsageError(f"--limit {args.limit} is less than 1")

@@ -121,7 +121,7 @@ FROM
     ) AS r
     GROUP BY campaign
 )
-WHERE figures[2] + figures[4] + figures[13] > 0;
+WHERE figures[1] + figures[4] + figures[13] > 0;
 
 -- As `campaigns`, of each part of a campaign's recipients that its sends name.
 CREATE OR REPLACE VIEW {database}.segments{on_cluster} AS
@@ -227,17 +227,18 @@ FROM {database}.events
 WHERE bitTest(did, 1)
 GROUP BY campaign, link;
 
--- Read receipts (RFC 8098), and the one send that has the message id that they name; an id that several
+-- Read receipts (RFC 8098), each once however often it came, and the one send that has the message id that they name; an id that several
 -- have, or none, is nobody's. disposition: displayed, or what else became of the mail.
 CREATE OR REPLACE VIEW {database}.receipts{on_cluster} AS
 SELECT
     s.campaign AS campaign, s.send AS send, s.recipient AS recipient, r.id AS message_id,
-    r.detail AS disposition, r.ts AS at
+    r.detail AS disposition, r.first AS at
 FROM
 (
-    SELECT trim(BOTH '<>' FROM message_id) AS id, detail, ts
+    SELECT trim(BOTH '<>' FROM message_id) AS id, detail, min(ts) AS first
     FROM {database}.events
     WHERE kind = 'receipt'
+    GROUP BY id, detail
 ) AS r
 LEFT JOIN
 (

@@ -8,7 +8,7 @@ FROM
         (countIf(active), 'of these read: an open, a click or a receipt'),
         (countIf(NOT active AND NOT undecidable), 'loaded nothing: images may be blocked'),
         (countIf(NOT active AND undecidable),
-            'had prefetches, scanners or unknown programs only: undecidable')
+            'had only hits that show no reader, or from before the window: undecidable')
     ]) AS told
     FROM ({inactive})
 )

@@ -4,7 +4,7 @@
 SELECT
     campaign, segment, sends, recipients, delivered, hits, unique_opens, unique_clicks,
     open_rate, open_rate_low, open_rate_high, confirmed_rate,
-    if(hits = 0 AND recipients > 0 AND max(hits) OVER (PARTITION BY campaign) > 0,
+    if(hits = 0 AND clicks = 0 AND recipients > 0 AND max(hits) OVER (PARTITION BY campaign) > 0,
         'no hit: stripped or rejected?', '') AS flag
 FROM segments
 WHERE {campaign:String} = '' OR campaign = {campaign:String}

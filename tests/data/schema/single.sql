@@ -660,7 +660,7 @@ groupBitOr(did) AS said,
 multiIf(
     recipient = '', 0, NOT (is_send AND bitTest(said, 5)), said, bitTest(said, 4), said + 256,
     said + 768) AS bits,
-countIf(kind = 'open') AS hits,
+countIf(kind = 'open' AND class != 'self') AS hits,
 arraySort(groupArrayIf(toUnixTimestamp64Milli(ts), bitTest(did, 0))) AS times,
 notEmpty(times) + arrayCount(gap -> gap >= 30000, arrayDifference(times)) AS opens,
 countIf(bitTest(did, 1)) AS clicks,
@@ -714,7 +714,7 @@ groupBitOr(did) AS said,
 multiIf(
     recipient = '', 0, NOT (is_send AND bitTest(said, 5)), said, bitTest(said, 4), said + 256,
     said + 768) AS bits,
-countIf(kind = 'open') AS hits,
+countIf(kind = 'open' AND class != 'self') AS hits,
 arraySort(groupArrayIf(toUnixTimestamp64Milli(ts), bitTest(did, 0))) AS times,
 notEmpty(times) + arrayCount(gap -> gap >= 30000, arrayDifference(times)) AS opens,
 countIf(bitTest(did, 1)) AS clicks
@@ -792,7 +792,7 @@ groupBitOr(did) AS said,
 multiIf(
     recipient = '', 0, NOT (is_send AND bitTest(said, 5)), said, bitTest(said, 4), said + 256,
     said + 768) AS bits,
-countIf(kind = 'open') AS hits,
+countIf(kind = 'open' AND class != 'self') AS hits,
 arraySort(groupArrayIf(toUnixTimestamp64Milli(ts), bitTest(did, 0))) AS times,
 notEmpty(times) + arrayCount(gap -> gap >= 30000, arrayDifference(times)) AS opens,
 countIf(bitTest(did, 1)) AS clicks
@@ -803,7 +803,7 @@ countIf(bitTest(did, 1)) AS clicks
     ) AS r
     GROUP BY campaign
 )
-WHERE figures[2] + figures[4] + figures[13] > 0;
+WHERE figures[1] + figures[4] + figures[13] > 0;
 
 -- As `campaigns`, of each part of a campaign's recipients that its sends name.
 CREATE OR REPLACE VIEW heliograph.segments AS
@@ -873,7 +873,7 @@ groupBitOr(did) AS said,
 multiIf(
     recipient = '', 0, NOT (is_send AND bitTest(said, 5)), said, bitTest(said, 4), said + 256,
     said + 768) AS bits,
-countIf(kind = 'open') AS hits,
+countIf(kind = 'open' AND class != 'self') AS hits,
 arraySort(groupArrayIf(toUnixTimestamp64Milli(ts), bitTest(did, 0))) AS times,
 notEmpty(times) + arrayCount(gap -> gap >= 30000, arrayDifference(times)) AS opens,
 countIf(bitTest(did, 1)) AS clicks
@@ -978,17 +978,18 @@ FROM heliograph.events
 WHERE bitTest(did, 1)
 GROUP BY campaign, link;
 
--- Read receipts (RFC 8098), and the one send that has the message id that they name; an id that several
+-- Read receipts (RFC 8098), each once however often it came, and the one send that has the message id that they name; an id that several
 -- have, or none, is nobody's. disposition: displayed, or what else became of the mail.
 CREATE OR REPLACE VIEW heliograph.receipts AS
 SELECT
     s.campaign AS campaign, s.send AS send, s.recipient AS recipient, r.id AS message_id,
-    r.detail AS disposition, r.ts AS at
+    r.detail AS disposition, r.first AS at
 FROM
 (
-    SELECT trim(BOTH '<>' FROM message_id) AS id, detail, ts
+    SELECT trim(BOTH '<>' FROM message_id) AS id, detail, min(ts) AS first
     FROM heliograph.events
     WHERE kind = 'receipt'
+    GROUP BY id, detail
 ) AS r
 LEFT JOIN
 (
