@@ -87,7 +87,7 @@ WHERE ts < fromUnixTimestamp64Milli({end} * 1000, 'UTC')
 _EVENTS: Final = """
 INSERT INTO {database}.events
 WITH {given}
-SELECT *, {verdict}, '', ''
+SELECT * EXCEPT ip, {verdict}, '', ''
 FROM
 (
 SELECT
@@ -101,7 +101,11 @@ SELECT
     if(kind = 'click', concat('https://shop.example/', campaign, '/', toString(pick % 5 + 1)), '')
         AS link,
     multiIf(i < 10, '', kind = 'open' AND {chance_e6} < 0.003, 'HEAD', 'GET') AS method,
-    if(i < 10, '', IPv4NumToString(toUInt32(cityHash64({seed}, 'ip', person)))) AS address,
+    cityHash64({seed}, 'ip', person) AS ip,
+    -- Gmail's proxies are seen in 66.249.80.0/20 alone.
+    multiIf(i < 10, '', position(user_agent, 'ggpht.com') > 0,
+        IPv4NumToString(toUInt32(toIPv4('66.249.80.0')) + toUInt32(ip % 4096)),
+        IPv4NumToString(toUInt32(ip))) AS address,
     if(i < 10, '', {agents}[agent]) AS user_agent,
     if(i < 10, '', {languages}[pick % 6 + 1]) AS accept_language, '' AS referer, '' AS prefetch,
     '0a1b2c' AS key_id
