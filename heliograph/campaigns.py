@@ -1,7 +1,7 @@
 """The rates of campaigns: from their tallies where these hold, from all rows where not."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 import msgspec
 
@@ -11,6 +11,10 @@ from heliograph.access import Answer, canned
 #: Campaigns that one statement asks for, and the bytes of their names: they stand in a URL.
 _TOGETHER: Final = 100
 _BYTES: Final = 1500
+#: When each campaign was counted ahead, in Unix seconds.
+_TALLIED: Final = """
+SELECT campaign, toUnixTimestamp(max(until)) AS until FROM tallies GROUP BY campaign
+"""
 
 
 class Asked(Protocol):
@@ -26,13 +30,14 @@ def rates(store: Asked, campaign: str, limit: int) -> tuple[list[str], list[outp
     Each statement sees the store at one moment; the first `_TOGETHER` campaigns need two at most.
     The ranking has those too whose every send was taken back, so more of it may be needed.
     """
-    tallied = set(_names(store, "SELECT DISTINCT campaign FROM tallies", {}))
+    tallied = {row["campaign"]: row["until"] for row in _objects(store, _TALLIED, {})}
     columns: list[str] = []
     found: dict[str, output.Row] = {}
     wanted, names = limit, [campaign]
     while True:
         if not campaign:
-            names = _names(store, canned("ranking"), {"limit": wanted})
+            asked = {"limit": wanted}
+            names = [row["campaign"] for row in _objects(store, canned("ranking"), asked)]
         _add(store, [name for name in names if name not in found], tallied, columns, found)
         if campaign or len(names) < wanted or len(found) >= limit:
             return columns, [found[name] for name in names if name in found][:limit]
@@ -42,7 +47,7 @@ def rates(store: Asked, campaign: str, limit: int) -> tuple[list[str], list[outp
 def _add(
     store: Asked,
     names: list[str],
-    tallied: set[str],
+    tallied: Mapping[str, int],
     columns: list[str],
     found: dict[str, output.Row],
 ) -> None:
@@ -53,6 +58,8 @@ def _add(
             asked = [name for name in left if name in tallied or question == "campaigns"]
             if asked or not (columns or question == "tallied"):
                 params = {"campaigns": array(asked)}
+                if question == "tallied":
+                    params["untils"] = str([tallied[name] for name in asked])
                 answer = store.query(canned(question), params, output.FORMAT)
                 told, rows = output.rows(answer)
                 columns[:] = told[: told.index("unrecorded_hits") + 1]
@@ -77,8 +84,8 @@ def number(value: msgspec.Raw) -> int:
     return int(bytes(value).strip(b'"'))
 
 
-def _names(store: Asked, sql: str, params: Mapping[str, object]) -> list[str]:
-    return [row["campaign"] for row in output.objects(store.query(sql, params, output.FORMAT))]
+def _objects(store: Asked, sql: str, params: Mapping[str, object]) -> Iterator[dict[str, Any]]:
+    yield from output.objects(store.query(sql, params, output.FORMAT))
 
 
 def _parts(names: list[str]) -> Iterator[list[str]]:
