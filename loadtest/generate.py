@@ -104,7 +104,7 @@ SELECT
     cityHash64({seed}, 'ip', person) AS ip,
     -- Gmail's proxies are seen in 66.249.80.0/20 alone.
     multiIf(i < 10, '', position(user_agent, 'ggpht.com') > 0,
-        IPv4NumToString(toUInt32(toIPv4('66.249.80.0')) + toUInt32(ip % 4096)),
+        IPv4NumToString(toUInt32(toIPv4('66.249.80.0') + ip % 4096)),
         IPv4NumToString(toUInt32(ip))) AS address,
     if(i < 10, '', {agents}[agent]) AS user_agent,
     if(i < 10, '', {languages}[pick % 6 + 1]) AS accept_language, '' AS referer, '' AS prefetch,
