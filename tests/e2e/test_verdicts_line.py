@@ -12,14 +12,15 @@ APPLE = "Mozilla/5.0"
 def test_networks_and_reclassify_while_up_runs_and_when_it_does_not(
     lines: Lines, tmp_path: Path
 ) -> None:
-    up = lines.up()
+    up = lines.up("--trusted-proxies", "127.0.0.1")
     pixel = up.curl.split()[-1].strip("'\"")
     (tmp_path / "me.csv").write_text("id\nme\n")
     given = ("--data", up.data, "--campaign", "spring", "--preview", "--format", "csv")
     preview = ask("mint", *given, tmp_path / "me.csv", HELIOGRAPH_PUBLIC_URL=up.url)
     mine = next(word for word in preview.split(",") if "/o/" in word)
     for url in (pixel, f"{up.url.rstrip('/')}/o/{mine.rpartition('/')[2]}"):
-        subprocess.run(["curl", "-s", "-A", APPLE, "-o", "/dev/null", url], check=True, timeout=10)
+        curl = ["curl", "-s", "-A", APPLE, "-H", "X-Forwarded-For: 203.0.113.9", "-o", "/dev/null"]
+        subprocess.run([*curl, url], check=True, timeout=10)
     asked = "SELECT class, rule FROM hits ORDER BY class"
     where = ("--data", up.data)
     wait_for(lambda: len(rows("sql", asked, *where)) == 2)
