@@ -26,10 +26,10 @@ ROOT = Path(__file__).parents[2]
 LOCUST = ("-m", "locust", "-f", ROOT / "loadtest" / "locustfile.py")
 
 
-async def start(*words: object) -> asyncio.subprocess.Process:
+async def start(*words: object, **more: str) -> asyncio.subprocess.Process:
     """A Python program, in a process group of its own."""
     return await asyncio.create_subprocess_exec(
-        sys.executable, *map(str, words), cwd=ROOT, env=environment(), start_new_session=True,
+        sys.executable, *map(str, words), cwd=ROOT, env=environment(**more), start_new_session=True,
         stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
     )  # fmt: skip
 
@@ -175,13 +175,14 @@ async def test_one_master_and_two_workers_know_it_all(lines: Lines) -> None:
 
 
 async def test_ctrl_c_gives_a_verdict_and_ends_the_line_that_was_started(tmp_path: Path) -> None:
-    given = ("--data", tmp_path / "none", "--rate", 100, "--seconds", 60)
-    process = await start("-m", "loadtest", *given)
+    given = ("-m", "loadtest", "--rate", 100, "--seconds", 60)
+    process = await start(*given, HELIOGRAPH_DATA=str(tmp_path / "none"))
     assert process.stdout
     text = ""
     while "/s on average" not in text:
         async with asyncio.timeout(40):
             text += (await process.stdout.readline()).decode()
+        assert not process.stdout.at_eof(), text
     await asyncio.sleep(1.5)
     os.killpg(process.pid, signal.SIGINT)
     code, rest = await said(process)
@@ -200,11 +201,18 @@ async def test_what_cannot_be_run_says_why(tmp_path: Path) -> None:
         load("--host", "http://127.0.0.1:1", "--data", tmp_path),
         said(await start(*LOCUST, "--headless", "--data", tmp_path / "none")),
         load("--host", "http://127.0.0.1:1", "--rate", 0),
+        load("--data", tmp_path / "none"),
     )
-    assert [code for code, _ in ends] == [2, 2, 2, 2], ends
+    assert [code for code, _ in ends] == [2] * 5, ends
     for (_, text), words in zip(
         ends,
-        ("name the edge", "nothing is in", "no `heliograph up`", "less than one request"),
+        (
+            "name the edge",
+            "nothing is in",
+            "no `heliograph up`",
+            "less than one request",
+            "no `make up` runs on",
+        ),
         strict=True,
     ):
         assert words in text
