@@ -14,7 +14,8 @@ from collector.group_commit import GroupCommit
 from collector.keys import Keys
 from collector.metrics import EdgeMetrics
 from schemas import event
-from schemas.token import Mode, Purpose, TokenError
+from schemas.consent import JOURNALLED, Mode
+from schemas.token import Purpose, TokenError
 
 #: Browsers and mail programs announce a prefetch in one of these; the first that is set counts.
 PREFETCH_HEADERS: Final = ("sec-purpose", "purpose", "x-purpose", "x-moz")
@@ -22,6 +23,7 @@ PREFETCH_HEADERS: Final = ("sec-purpose", "purpose", "x-purpose", "x-moz")
 # An enum's members are looked up by name each time.
 _OFF: Final = Mode.OFF
 _FULL: Final = Mode.FULL
+_NAMED: Final = JOURNALLED["recipient"]
 
 
 class Client:
@@ -61,12 +63,19 @@ class Beacon:
     """Opens tokens and makes events of hits."""
 
     def __init__(
-        self, keys: Keys, commit: GroupCommit, clock: Callable[[], float], metrics: EdgeMetrics
+        self,
+        keys: Keys,
+        commit: GroupCommit,
+        clock: Callable[[], float],
+        metrics: EdgeMetrics,
+        most: Mode = Mode.FULL,
     ) -> None:
+        """`most` is the installation's consent mode: of a token's and this the lower one holds."""
         self._keys = keys
         self._commit = commit
         self._clock = clock
         self._hits = metrics.hits
+        self._most = most
         self._send_part = lru_cache(maxsize=4096)(event.send_part)
 
     def record(
@@ -107,10 +116,14 @@ class Beacon:
         """
         fields, key_id = self._keys.unseal(purpose, text)
         campaign, send, recipient, sent_at, mode, link = fields
-        if mode is _OFF:
-            self._hits[purpose, "off"] += 1
-            return link, b""
-        full = mode is _FULL
+        full = mode is _FULL and self._most is _FULL
+        if not full:
+            mode = min(mode, self._most)
+            if mode is _OFF:
+                self._hits[purpose, "off"] += 1
+                return link, b""
+            if mode < _NAMED:
+                recipient, sent_at = "", 0
         body = event.hit(
             event_time(now, sent_at),
             purpose,

@@ -16,6 +16,7 @@ import msgspec
 
 from collector.clock import SLACK_SECONDS
 from schemas import event
+from schemas.consent import Consent, Mode
 from schemas.keyring import Keyring
 from schemas.token import Sealed
 
@@ -33,8 +34,10 @@ class SendRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     `send` tells one sending of a campaign from another; empty, it is the campaign's name.
     `sent_at` is ISO 8601 (UTC unless it says otherwise) or Unix seconds, now by default; `links`
     maps a name of the caller's to a target URL; `cancelled` takes the send back instead, `bounced`
-    says that the mail came back. `segment` is a part of the recipients that reports tell apart
-    (their mail domain, a list, a variant) and not sealed; `no_pixel` makes no pixel's URL.
+    says that the mail came back. `consent` is what campaign and recipient allow to be kept; below
+    pseudonymous nothing is recorded, and the URLs name no recipient. `segment` is a part of the
+    recipients that reports tell apart (their mail domain, a list, a variant) and not sealed;
+    `no_pixel` makes no pixel's URL.
     `hash_recipient` seals a keyed hash in place of `recipient`; without it, what looks like an
     e-mail address is refused unless `allow_address`.
     """
@@ -49,12 +52,14 @@ class SendRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     bounced: bool = False
     segment: str = ""
     no_pixel: bool = False
+    consent: Consent = "full"
     hash_recipient: bool = False
     allow_address: bool = False
 
 
 class Minted(NamedTuple):
-    """The URLs of one send, its recipient as sealed, and the body of the event that records it.
+    """The URLs of one send, its recipient as sealed, and the body of the event that records it
+    (b"" where the consent mode records none).
 
     The URLs may be used once the body is in a journal or has been answered for.
     """
@@ -69,11 +74,20 @@ class Minted(NamedTuple):
 class Mint:
     """Seals sends under the minting key of a ring, into URLs under `public_url`."""
 
-    def __init__(self, keyring: Keyring, public_url: str, clock: Callable[[], float]) -> None:
-        """`public_url` is absolute, with or without a path prefix; `clock` gives Unix seconds."""
+    def __init__(
+        self,
+        keyring: Keyring,
+        public_url: str,
+        clock: Callable[[], float],
+        most: Mode = Mode.FULL,
+    ) -> None:
+        """`public_url` is absolute, with or without a path prefix; `clock` gives Unix seconds;
+        `most` is the installation's consent mode, which no send exceeds.
+        """
         self._keyring = keyring
         self._base = public_url.rstrip("/")
         self._clock = clock
+        self._most = most
 
     def send(self, request: SendRequest) -> Minted:
         """Mint one send; raises ValueError with a reason fit for the one who asked."""
@@ -90,34 +104,46 @@ class Mint:
             raise ValueError(f"{PREVIEW} is of previews, whose hits are the sender's own")
         if request.cancelled and request.bounced:
             raise ValueError("a send that is cancelled was not mailed, and cannot bounce")
-        sealed = Sealed(
-            request.campaign, request.send or request.campaign, self._recipient(request), sent_at
-        )
+        sealed = self._sealed(request, sent_at)
         pixel = self._keyring.seal("open", sealed)  # checks what is sealed in either case
         pixel = "" if request.no_pixel else f"{self._base}/o/{pixel}.gif"
         links = {name: self._click(sealed, name, url) for name, url in request.links.items()}
-        body = event.event(
+        html = _HTML.format(escape(pixel)) if pixel else ""
+        return Minted(sealed.recipient, pixel, html, links, self._body(request, sealed, now))
+
+    def _sealed(self, request: SendRequest, sent_at: int) -> Sealed:
+        """What the tokens say: below pseudonymous the same for all recipients of a send."""
+        mode = min(self._most, Mode.of(request.consent))
+        recipient = self._recipient(request, mode)
+        if mode < Mode.PSEUDONYMOUS:
+            recipient, sent_at = "", 0
+        return Sealed(request.campaign, request.send or request.campaign, recipient, sent_at, mode)
+
+    def _body(self, request: SendRequest, sealed: Sealed, now: float) -> bytes:
+        """The event that records a send; none without a recipient, who is who it would count."""
+        if not sealed.recipient:
+            return b""
+        return event.event(
             int(now * 1000),  # as it was recorded: of a send and its cancelling the later holds
             _kind(request),
             campaign=sealed.campaign,
             send=sealed.send,
             recipient=sealed.recipient,
-            sent_at=sent_at,
+            sent_at=sealed.sent_at,
             message_id=request.message_id,
             key_id=self._keyring.minting_id,
             segment=request.segment,
             detail=event.NO_PIXEL if request.no_pixel else "",
         )
-        html = _HTML.format(escape(pixel)) if pixel else ""
-        return Minted(sealed.recipient, pixel, html, links, body)
 
-    def _recipient(self, request: SendRequest) -> str:
+    def _recipient(self, request: SendRequest, mode: Mode) -> str:
         recipient = request.recipient.strip()
         if not recipient:
             raise ValueError("recipient is empty")
         if request.hash_recipient:
             return self._keyring.hash_recipient(recipient)
-        if not request.allow_address and _ADDRESS.search(recipient):
+        sealed = mode >= Mode.PSEUDONYMOUS
+        if sealed and not request.allow_address and _ADDRESS.search(recipient):
             raise ValueError("recipient looks like an e-mail address: hash it, use a key of your "
                              "own, or allow addresses")  # fmt: skip
         return recipient

@@ -81,7 +81,8 @@ class Sends:
             headers={"Content-Type": "application/x-ndjson", "Cache-Control": "no-store"}
         )
         await answer.prepare(request)
-        mint = Mint(self._keys.ring, self._settings.public_url, self._clock)
+        settings = self._settings
+        mint = Mint(self._keys.ring, settings.public_url, self._clock, settings.mode)
         lines = _lines(spool)
         try:
             while group := list(itertools.islice(lines, GROUP)):
@@ -98,15 +99,18 @@ class Sends:
         """The answers to some lines, once their events are in the journal."""
         answers: list[tuple[int, bytes]] = []
         bodies: dict[int, bytes] = {}
+        refused = 0
         for done, (number, line) in enumerate(group, 1):
             try:
-                text, bodies[number] = _mint_line(mint, number, line)
+                text, body = _mint_line(mint, number, line)
+                if body:
+                    bodies[number] = body
             except ValueError as error:
                 text = _error(number, str(error))
+                refused += 1
             answers.append((number, text))
             if done % SLICE == 0:
                 await asyncio.sleep(0)
-        refused = len(group) - len(bodies)
         self._counts["refused"].inc(refused)
         stored = [self._commit.record(body) for body in bodies.values()]  # one tick, one future
         if stored and not await asyncio.shield(stored[-1]):

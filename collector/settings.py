@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 from msgspec import Meta
 
 from collector.client import TrustedProxies
+from schemas.consent import Consent, Mode
 from schemas.kafka import KafkaSettings
 from schemas.settings import load as load_settings
 
@@ -42,6 +43,10 @@ class CollectorSettings(KafkaSettings, frozen=True, kw_only=True):
     api_key_file: Annotated[
         Path | None, Meta(description="the file of the API key (default: DATA/api.key)")
     ] = None
+    consent: Annotated[
+        Consent,
+        Meta(description="the most that is kept of hits, also of tokens minted before it was set"),
+    ] = "full"
     journal_max_bytes: Annotated[
         int, Meta(description="the most that all journals may take on disk, in bytes", ge=1 << 20)
     ] = 8 << 30
@@ -86,6 +91,11 @@ class CollectorSettings(KafkaSettings, frozen=True, kw_only=True):
                 "journal_max_bytes must hold two segments of journal_segment_bytes a worker, "
                 "and two more"
             )
+
+    @property
+    def mode(self) -> Mode:
+        """The most restrictive consent mode is this one, or what campaign and recipient allow."""
+        return Mode.of(self.consent)
 
     @property
     def journal(self) -> Path:

@@ -68,7 +68,7 @@ class Worker:
         self.registry = CollectorRegistry()
         self.registry.register(JournalMetrics(self.commit, self.keys, settings.journal_max_bytes))
         self.metrics = EdgeMetrics(self.registry)
-        self.beacon = Beacon(self.keys, self.commit, time.time, self.metrics)
+        self.beacon = Beacon(self.keys, self.commit, time.time, self.metrics, settings.mode)
         self.proxies = TrustedProxies(settings.trusted_proxies)
 
     def runner(self, **options: Any) -> web.AppRunner:

@@ -17,6 +17,7 @@ from collector.clock import SLACK_SECONDS
 from collector.mint import AHEAD, SendRequest, unix_seconds
 from heliograph.errors import Failure, UsageError, one_line
 from heliograph.recipients import BadRow, Row, Table, guess
+from schemas.consent import Mode
 
 GROUP: Final = 500
 _SHOWN: Final = 20
@@ -94,15 +95,18 @@ class Requests:
         links: Sequence[str] = (),
         message_id: str = "",
         segment: str = "",
+        consent: str = "full",
+        consent_column: str = "",
     ) -> None:
         """Says on stderr which column it guessed; raises UsageError where one is missing."""
         self._args, self._table = args, table
         self._links, self._message_id, self._segment = links, message_id, segment
+        self._consent, self._consent_column = Mode.of(consent), consent_column
         self._column: str = args.recipient_column or ""
         if not self._column:
             self._column = guess(table.columns)
             say(f"recipients: column {self._column!r}")
-        self._used = [self._column, *links, *filter(None, [message_id, segment])]
+        self._used = [self._column, *links, *filter(None, [message_id, segment, consent_column])]
         table.require(self._column, self._used[1:])
         self._sent_at = sent_at(args)
 
@@ -134,8 +138,19 @@ class Requests:
             links={name: url for name, url in links.items() if url},
             hash_recipient=self._args.hash_recipients,
             allow_address=self._args.allow_addresses,
+            consent=self._allowed(row),
             **more,
         )
+
+    def _allowed(self, row: Row) -> Any:
+        """What campaign and recipient both allow; a word that is no mode is refused by the mint."""
+        if not self._consent_column:
+            return self._consent.word
+        own = row.values.get(self._consent_column, "")
+        try:
+            return min(self._consent, Mode.of(own)).word
+        except ValueError:
+            return own
 
 
 def _is_utf8(text: str) -> bool:

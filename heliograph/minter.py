@@ -64,6 +64,7 @@ class Minter:
         message_id: str = "",
         segment: str = "",
         no_pixel: bool = False,
+        consent: str = "full",
         links: Mapping[str, str] | None = None,
         hash_recipient: bool = False,
         allow_address: bool = False,
@@ -74,14 +75,15 @@ class Minter:
         a datetime, ISO 8601 (UTC unless it says otherwise) or Unix seconds, at most a year ahead
         (now by default); numbers are taken as their digits; `links` maps names of yours to target
         URLs; `segment` names a part of the recipients for reports, and `no_pixel` records a mail
-        without a pixel.
+        without a pixel; `consent` is the most that campaign and recipient allow to be kept (off,
+        anonymous, pseudonymous or full). Of it and HELIOGRAPH_CONSENT the lower one is sealed.
         Raises ValueError where something does not fit, Failure where it cannot be recorded,
         RuntimeError after `close`.
         """
         fields = {
             "campaign": campaign, "recipient": recipient, "send": "" if send is None else send,
             "sent_at": sent_at, "message_id": message_id, "segment": segment, "no_pixel": no_pixel,
-            "links": dict(links or {}),
+            "consent": consent, "links": dict(links or {}),
             "hash_recipient": hash_recipient, "allow_address": allow_address,
         }  # fmt: skip
         (answer,) = self._recorder.record([_request(fields)])

@@ -88,9 +88,9 @@ class JournalRecorder:
             if self._closed:
                 raise RuntimeError("nothing can be minted after close()")
             self._maintain()
-            mint = Mint(self._keys.ring, self.url, time.time)
+            mint = Mint(self._keys.ring, self.url, time.time, self._settings.mode)
             answers = [_mint(mint, request) for request in requests]
-            bodies = [answer.body for answer in answers if isinstance(answer, Minted)]
+            bodies = [told.body for told in answers if isinstance(told, Minted) and told.body]
             if bodies:
                 journal = self._open()
                 if not journal.append(bodies):
@@ -112,7 +112,7 @@ class JournalRecorder:
     def preview(self, request: SendRequest) -> Minted:
         """Mint without a record, for a send that is recorded already; raises ValueError."""
         then = unix_seconds(request.sent_at or time.time())
-        return Mint(self._keys.ring, self.url, lambda: then).send(request)
+        return Mint(self._keys.ring, self.url, lambda: then, self._settings.mode).send(request)
 
     def _open(self) -> Journal:
         """This process's journal. After a fork it is a new one: two writers would share its seqs,

@@ -17,7 +17,6 @@ import binascii
 import re
 import string
 from collections.abc import Mapping
-from enum import IntEnum
 from functools import lru_cache
 from typing import Final, Literal, NamedTuple
 from urllib.parse import urlsplit
@@ -25,6 +24,8 @@ from urllib.parse import urlsplit
 import msgspec
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESSIV
+
+from schemas.consent import Mode
 
 Purpose = Literal["open", "click"]
 Reason = Literal["malformed", "unknown_key", "forged", "content"]
@@ -52,15 +53,6 @@ _ENDS: Final[tuple[frozenset[int], ...]] = (
 )
 _TO_URL: Final = bytes.maketrans(b"+/", b"-_")
 _VERSION: Final = 0x10
-
-
-class Mode(IntEnum):
-    """What the recipient, the campaign and the settings together allow to be kept."""
-
-    OFF = 0
-    ANONYMOUS = 1
-    PSEUDONYMOUS = 2
-    FULL = 3
 
 
 _MODES: Final = {_VERSION | mode: mode for mode in Mode}

@@ -14,8 +14,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from schemas.consent import Mode
 from schemas.keyring import Keyring
-from schemas.token import Mode, Sealed
+from schemas.token import Sealed
 
 CORPUS = Path(__file__).parent / "data" / "requests"
 TARGET = "https://shop.example/"
@@ -63,7 +64,7 @@ class Places:
 
     def of(self, recipient: str) -> Mapping[str, str]:
         """The placeholders' values; events of them carry the recipient."""
-        token = self._ring.seal("open", Sealed("c", "c", recipient, 0, Mode.FULL))
+        token = self._of(recipient, Mode.FULL)
         click = self._ring.seal("click", Sealed("c", "c", recipient, 0, Mode.FULL, TARGET))
         lettered = next(n for n, char in enumerate(token) if f"{ord(char):x}"[-1] > "9")
         return {
@@ -72,10 +73,14 @@ class Places:
             "pixel": f"/o/{token}.gif",
             "other": f"/o/{token}.gif",
             "click": f"/c/{click}",
+            **{mode.word: f"/o/{self._of(recipient, mode)}.gif" for mode in Mode},
             "escaped": f"/o/%{ord(token[0]):X}{token[1:]}.gif",
             "escaped-lower": f"/o/{token[:lettered]}%{ord(token[lettered]):x}"
                              f"{token[lettered + 1:]}.gif",
         }  # fmt: skip
+
+    def _of(self, recipient: str, mode: Mode) -> str:
+        return self._ring.seal("open", Sealed("c", "c", recipient, 0, mode))
 
 
 def fill(raw: str, places: Mapping[str, str]) -> bytes:

@@ -12,6 +12,7 @@ from heliograph.errors import UsageError
 from heliograph.recipients import open_table
 from heliograph.recorder import Recorder, Refusal, is_loopback, open_recorder
 from heliograph.settings import MINT, MintSettings, read
+from schemas.consent import Mode
 
 _ADVICE: Final = (
     "the recipient looks like an e-mail address: --hash-recipients seals a keyed hash of it, "
@@ -37,6 +38,12 @@ def add(parser: ArgumentParser) -> None:
                         "domain, a list, a variant; it is not sealed")  # fmt: skip
     parser.add_argument("--no-pixel", action="store_true", help="record sends of mails without a "
                         "pixel: pixel_url and pixel_html stay empty")  # fmt: skip
+    modes = [mode.word for mode in Mode]
+    parser.add_argument("--consent", dest="campaign_consent", choices=modes, default="full",
+                        help="the most that is kept of this campaign's hits (HELIOGRAPH_CONSENT "
+                        "and the recipient's may say less)")  # fmt: skip
+    parser.add_argument("--consent-column", metavar="COLUMN", default="", help="each recipient's "
+                        "own: off, anonymous, pseudonymous or full")  # fmt: skip
     parser.add_argument("--link", metavar="COLUMN", action="append", default=[],
                         help="a column of target URLs; repeatable")  # fmt: skip
     parser.add_argument("--preview", action="store_true", help="for the sender's own eyes: what is "
@@ -62,6 +69,7 @@ def run(args: Namespace) -> int:
         table = open_table(file, args.file, args.format)
         more = {"cancelled": args.preview, "no_pixel": args.no_pixel}
         columns = {"message_id": args.message_id_column, "segment": args.segment_column}
+        columns |= {"consent": args.campaign_consent, "consent_column": args.consent_column}
         requests = lists.Requests(args, table, links=args.link, **columns)
         with lists.output(args.output) as out, lists.progress(file, "minting") as moved:
             table.start(out, list(_columns(args, Minted("", "", "", {}, b""))))

@@ -19,6 +19,7 @@ from aiohttp import web
 from collector import pixel, receipts, sends
 from collector.worker import Worker
 from schemas import keyring, token
+from schemas.consent import Mode
 from tests.collecting import API_KEY, events, mint, settings
 
 PIXEL = bytes.fromhex(
@@ -123,7 +124,7 @@ async def test_a_pixel_is_recorded_and_answered(edge: Edge) -> None:
 async def test_all_pixels_look_alike(edge: Edge) -> None:
     """Valid, opted out, forged, of an unknown key, malformed, no token at all."""
     valid = path_of(mint(edge.data, URL).pixel_url)
-    off = edge.worker.keys.ring.seal("open", token.Sealed("c", "c", "r", 0, token.Mode.OFF))
+    off = edge.worker.keys.ring.seal("open", token.Sealed("c", "c", "r", 0, Mode.OFF))
     forged = valid[:-6] + ("AA" if valid[-6:-4] != "AA" else "BB") + ".gif"
     unknown = valid.replace(valid[3:7], "AAAA")
     click = path_of(mint(edge.data, URL, links={"a": "https://x.org/"}).links["a"])[3:]
@@ -171,17 +172,30 @@ async def test_a_link_that_does_not_work_is_a_plain_404(edge: Edge) -> None:
 
 
 async def test_an_opted_out_click_still_leads_on(edge: Edge) -> None:
-    sealed = token.Sealed("c", "c", "r", 0, token.Mode.OFF, "https://x.org/")
+    sealed = token.Sealed("c", "c", "r", 0, Mode.OFF, "https://x.org/")
     path = "/c/" + edge.worker.keys.ring.seal("click", sealed)
     assert b"Location: https://x.org/\r\n" in await edge.get(path)
     assert edge.events() == []
 
 
 async def test_less_consent_keeps_nothing_of_the_client(edge: Edge) -> None:
-    sealed = token.Sealed("c", "c", "r", 0, token.Mode.PSEUDONYMOUS)
+    sealed = token.Sealed("c", "c", "r", 0, Mode.PSEUDONYMOUS)
     await edge.get(f"/o/{edge.worker.keys.ring.seal('open', sealed)}.gif", "User-Agent: x")
     (found,) = edge.events()
     assert (found["address"], found["user_agent"], found["recipient"]) == ("", "", "r")
+
+
+@pytest.mark.parametrize("most", ["off", "anonymous", "pseudonymous"])
+async def test_a_lowered_setting_holds_for_older_tokens(tmp_path: Path, most: str) -> None:
+    async with edge_of(tmp_path / "data", consent=most) as edge:
+        minted = mint(edge.data, URL, links={"a": "https://x.org/"})
+        assert await edge.get(path_of(minted.pixel_url), "User-Agent: x") == PIXEL_HEAD + PIXEL
+        assert b"\r\nLocation: https://x.org/\r\n" in await edge.get(path_of(minted.links["a"]))
+        kept = b"".join(file.read_bytes() for file in edge.data.glob("journal/*/*"))
+    assert [e["kind"] for e in edge.events()] == ([] if most == "off" else ["open", "click"])
+    assert (b'"r1"' in kept) == (most == "pseudonymous")
+    assert b"127.0.0.1" not in kept
+    assert edge.counted("open", "off") == (most == "off")
 
 
 async def test_pipelined_requests_are_answered_in_turn(edge: Edge) -> None:

@@ -89,7 +89,8 @@ def bytes_of(*texts: str) -> st.SearchStrategy[bytes]:
 
 #: What requests are made of, in places as in `raw_requests`.
 TARGETS = bytes_of(
-    *["{pixel}"] * 8, "{other}", "{forged}", "{bad}", "{escaped}", "/m{pixel}", "/x{pixel}",
+    *["{pixel}"] * 8, "{other}", "{off}", "{anonymous}", "{pseudonymous}",
+    "{forged}", "{bad}", "{escaped}", "/m{pixel}", "/x{pixel}",
     "/{pixel}", "{click}", "/o/.gif", "{pixel}?x=1", "{pixel}#x", "/o/{token}", "/v1/sends", "*",
     "http://px{pixel}", "{pixel}%20", "{pixel} HTTP/1.1\r\nX: .gif", "/o/{token}.gif.gif", "/",
 )  # fmt: skip
@@ -171,12 +172,14 @@ def scripts(draw: st.DrawFn) -> tuple[bytes, list[int], bool]:
 
 
 ONE = b"GET {pixel} HTTP/1.1\r\nHost: px\r\n"
+LESS = b"GET {%b} HTTP/1.1\r\nHost: px\r\nUser-Agent: a\r\nReferer: b\r\n\r\n"
 FORWARDED = b"X-Forwarded-For: 192.0.2.1\r\n"
 
 
 @settings(max_examples=600, deadline=None, suppress_health_check=list(HealthCheck))
 @given(scripts())
 @example((ONE + b"\r\n" + ONE + b"\r", [], True))
+@example((b"".join(LESS % mode for mode in (b"off", b"anonymous", b"pseudonymous")), [], False))
 @example((ONE + b"\r\n" + ONE + FORWARDED + b"\r\n" + ONE + b"\r\n" + FORWARDED, [], False))
 def test_the_two_agree(paths: Paths, script: tuple[bytes, list[int], bool]) -> None:
     """As it came, and cut; and what a request that follows then gets."""

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from collector.clock import SLACK_SECONDS, event_time
 from collector.mint import Mint, SendRequest, ascii_link, unix_seconds
 from schemas import keyring
+from schemas.consent import Mode
 from schemas.token import Sealed, check_link
 
 NOW = 1_790_000_000.75
@@ -51,6 +52,34 @@ def test_a_send_becomes_its_urls_and_its_event() -> None:
 def test_the_same_send_is_the_same_url() -> None:
     request = SendRequest(campaign="c", recipient="r", sent_at="2026-03-01T09:00:00+05:30")
     assert MINT.send(request) == MINT.send(request)
+
+
+@pytest.mark.parametrize("installation", Mode)
+@pytest.mark.parametrize("asked", Mode)
+def test_the_most_restrictive_consent_is_sealed(installation: Mode, asked: Mode) -> None:
+    mint = Mint(RING, "https://px", lambda: NOW, installation)
+    minted = mint.send(SendRequest(campaign="c", recipient="r", consent=asked.word))
+    sealed, _ = RING.unseal("open", minted.pixel_url[13:-4])
+    assert sealed.mode == min(installation, asked)
+    named = sealed.mode >= Mode.PSEUDONYMOUS
+    assert (sealed.recipient, sealed.sent_at) == (("r", int(NOW)) if named else ("", 0))
+    assert bool(minted.body) == named == bool(minted.recipient)
+
+
+def test_an_anonymous_campaign_has_one_url() -> None:
+    times = iter(range(int(NOW), int(NOW) + 10_000))
+    mint = Mint(RING, "https://px", lambda: next(times))
+    minted = {
+        (told.pixel_url, told.links["a"], told.recipient, told.body)
+        for told in (
+            mint.send(SendRequest(campaign="c", recipient=f"r{n}@x.org", consent="anonymous",
+                                  links={"a": "https://x.org/"}, hash_recipient=n % 2 == 0,
+                                  segment=str(n), message_id=str(n)))
+            for n in range(1000)
+        )
+    }  # fmt: skip
+    assert len(minted) == 1
+    assert next(iter(minted))[2:] == ("", b"")
 
 
 def test_cancelling_is_an_event_of_its_own() -> None:

@@ -31,6 +31,7 @@ ROWS = st.dictionaries(FIELDS, JSON, max_size=6) | st.fixed_dictionaries(
         "no_pixel": st.booleans(),
         "hash_recipient": st.booleans(),
         "allow_address": st.booleans(),
+        "consent": st.sampled_from(["off", "anonymous", "pseudonymous", "full", "Full", ""]),
     },
 )
 
@@ -42,6 +43,9 @@ def mint_line(line: bytes | None) -> dict[str, object] | None:
     except ValueError:
         return None
     assert msgspec.json.decode(told)["line"] == 1
+    if not body:
+        assert msgspec.json.decode(told)["recipient"] == ""
+        return None
     found: dict[str, object] = msgspec.json.decode(b"{" + body)
     return found
 
@@ -52,6 +56,7 @@ def test_rows(row: dict[str, object]) -> None:
     if found is None:
         return
     assert set(row) <= set(SendRequest.__struct_fields__)
+    assert row.get("consent", "full") in ("pseudonymous", "full")
     assert found["campaign"] == row["campaign"]
     assert found["send"] == (row.get("send") or row["campaign"])
     taken_back, back = row.get("cancelled"), row.get("bounced")

@@ -53,6 +53,31 @@ def test_a_preview_is_no_send(data: Path) -> None:
     assert mint(data, "id\n1\n", "--preview", "--send", "wave-1")[0] == 2
 
 
+def test_the_lists_consent(data: Path, capfd: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of the installation's, the campaign's and the recipient's the most restrictive is sealed."""
+    text = "id,ok\n1,full\n2,Pseudonymous \n3,anonymous\n4,anonymous\n5,off\n6,yes\n7,\n"
+    sealed = {}
+    for campaign, most in (("full", ""), ("full", "anonymous"), ("pseudonymous", "full")):
+        monkeypatch.setenv("HELIOGRAPH_CONSENT", most)
+        code, out = mint(data, text, "--consent", campaign, "--consent-column", "ok")
+        assert code == 1
+        told = capfd.readouterr().err
+        assert "line 7: consent 'yes' is none of off, anonymous, pseudonymous, full" in told
+        assert "line 8: consent ''" in told
+        assert "5 minted, 2 refused" in told
+        urls = [row["pixel_url"] for row in table(out)]
+        assert (urls[0] == urls[1]) == (most == "anonymous")
+        assert urls[2] == urls[3] != urls[4]
+        sealed[campaign, most] = [opened(data, url)[0].mode.word for url in urls]
+    assert sealed == {
+        ("full", ""): ["full", "pseudonymous", "anonymous", "anonymous", "off"],
+        ("full", "anonymous"): ["anonymous"] * 4 + ["off"],
+        ("pseudonymous", "full"): ["pseudonymous"] * 2 + ["anonymous"] * 2 + ["off"],
+    }
+    assert [event["recipient"] for event in recorded(data)] == ["1", "2", "1", "2"]
+    assert mint(data, text, "--consent", "some")[0] == 2
+
+
 def test_rows_come_back_with_urls_and_are_recorded(data: Path, capfd: Capture) -> None:
     text = "id,name,shop\n1,Ann,https://shop.example/?a=1\n2,Bo,\n"
     code, out = mint(data, text, "--link", "shop", "--sent-at", "2026-03-01T10:00:00+01:00",

@@ -10,8 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from schemas import token
+from schemas.consent import Mode
 from schemas.keyring import Keyring
-from schemas.token import Mode, Sealed, TokenError
+from schemas.token import Sealed, TokenError
 from tests.unit import token_vectors
 
 VECTORS = json.loads(token_vectors.FILE.read_text("utf-8"))

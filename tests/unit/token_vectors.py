@@ -10,8 +10,9 @@ from pathlib import Path
 from cryptography.hazmat.primitives.ciphers.aead import AESSIV
 
 from schemas import token
+from schemas.consent import Mode
 from schemas.keyring import Key, KeyFile, Keyring, key_id
-from schemas.token import Mode, Purpose, Sealed
+from schemas.token import Purpose, Sealed
 
 FILE = Path(__file__).parents[2] / "schemas" / "token_vectors.json"
 SECRETS = [hashlib.sha512(b"heliograph test key %d" % n).digest() for n in range(3)]
