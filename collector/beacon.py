@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import Final, NamedTuple
 
+from collector.bound import Bound
 from collector.clock import event_time
 from collector.group_commit import GroupCommit
 from collector.keys import Keys
@@ -68,13 +69,17 @@ class Beacon:
         commit: GroupCommit,
         clock: Callable[[], float],
         metrics: EdgeMetrics,
-        most: Mode = Mode.FULL,
+        bound: Bound,
+        most: Mode,
     ) -> None:
-        """`most` is the installation's consent mode: of a token's and this the lower one holds."""
+        """`most` is the installation's consent mode: of a token's and this the lower one holds.
+        `bound` is of anonymous hits.
+        """
         self._keys = keys
         self._commit = commit
         self._clock = clock
         self._hits = metrics.hits
+        self._bound = bound
         self._most = most
         self._send_part = lru_cache(maxsize=4096)(event.send_part)
 
@@ -124,6 +129,9 @@ class Beacon:
                 return link, b""
             if mode < _NAMED:
                 recipient, sent_at = "", 0
+                if not self._bound.take(purpose, campaign, now):
+                    self._hits[purpose, "excess"] += 1
+                    return link, b""
         body = event.hit(
             event_time(now, sent_at),
             purpose,

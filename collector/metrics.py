@@ -15,7 +15,8 @@ from schemas.token import Purpose
 disable_created_metrics()  # type: ignore[no-untyped-call]
 
 #: Why a hit on a pixel or a link was not recorded; "recorded" where it was given to the journal.
-RESULTS: Final = ("recorded", "off", "malformed", "unknown_key", "forged", "content")
+#: off: the consent mode keeps nothing. excess: more anonymous ones than a minute may have.
+RESULTS: Final = ("recorded", "off", "excess", "malformed", "unknown_key", "forged", "content")
 
 
 class EdgeMetrics(Collector):

@@ -47,6 +47,11 @@ class CollectorSettings(KafkaSettings, frozen=True, kw_only=True):
         Consent,
         Meta(description="the most that is kept of hits, also of tokens minted before it was set"),
     ] = "full"
+    anonymous_per_minute: Annotated[
+        int,
+        Meta(description="anonymous hits of a campaign that are recorded in a minute, opens and "
+             "clicks each; a worker records its part of them", ge=1),
+    ] = 6000  # fmt: skip
     journal_max_bytes: Annotated[
         int, Meta(description="the most that all journals may take on disk, in bytes", ge=1 << 20)
     ] = 8 << 30

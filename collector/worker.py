@@ -20,6 +20,7 @@ from prometheus_client import CollectorRegistry
 from collector import http1, ring
 from collector.app import Edge, make_app
 from collector.beacon import Beacon
+from collector.bound import Bound
 from collector.client import TrustedProxies
 from collector.group_commit import GroupCommit
 from collector.health import State, serve_child
@@ -68,7 +69,8 @@ class Worker:
         self.registry = CollectorRegistry()
         self.registry.register(JournalMetrics(self.commit, self.keys, settings.journal_max_bytes))
         self.metrics = EdgeMetrics(self.registry)
-        self.beacon = Beacon(self.keys, self.commit, time.time, self.metrics, settings.mode)
+        bound = Bound.of(settings)
+        self.beacon = Beacon(self.keys, self.commit, time.time, self.metrics, bound, settings.mode)
         self.proxies = TrustedProxies(settings.trusted_proxies)
 
     def runner(self, **options: Any) -> web.AppRunner:

@@ -198,6 +198,27 @@ async def test_a_lowered_setting_holds_for_older_tokens(tmp_path: Path, most: st
     assert edge.counted("open", "off") == (most == "off")
 
 
+async def test_replays_inflate_anonymous_hits_up_to_a_bound(tmp_path: Path) -> None:
+    """Of a campaign and kind; what is answered stays the same."""
+    async with edge_of(tmp_path / "data", anonymous_per_minute=9, workers=2) as edge:
+        edge.worker.beacon._clock = lambda: now  # type: ignore[method-assign]
+        ring, now = edge.worker.keys.ring, 1_790_000_000.0
+        named = token.Sealed("c", "c", "r", 0, Mode.PSEUDONYMOUS)
+        sealed = token.Sealed("c", "c", "", 0, Mode.ANONYMOUS)
+        other = ring.seal("open", sealed._replace(campaign="d", send="d"))
+        one, click = ring.seal("open", sealed), ring.seal("click", sealed._replace(link="http://x"))
+        for later in (0, 61):
+            now += later
+            assert {await edge.get(f"/o/{one}.gif") for _ in range(7)} == {PIXEL_HEAD + PIXEL}
+            assert {(await edge.get(f"/c/{click}"))[:12] for _ in range(7)} == {b"HTTP/1.1 302"}
+        for _ in range(5):
+            await edge.get(f"/o/{other}.gif")
+            await edge.get(f"/o/{ring.seal('open', named)}.gif")
+        kinds = [e["kind"] + e["campaign"] for e in edge.events()]
+        assert {kind: kinds.count(kind) for kind in kinds} == {"openc": 13, "clickc": 8, "opend": 4}
+        assert (edge.counted("open", "excess"), edge.counted("click", "excess")) == (7, 6)
+
+
 async def test_pipelined_requests_are_answered_in_turn(edge: Edge) -> None:
     path = path_of(mint(edge.data, URL).pixel_url).encode()
     one = b"GET %b HTTP/1.1\r\nHost: px\r\nUser-Agent: %d\r\n\r\n"
