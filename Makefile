@@ -12,7 +12,7 @@ BUILT := $(VENV)/.built$(HELIOGRAPH_COMPILE)
 HOT := $(wildcard collector/*.py schemas/*.py schemas/journal/*.py)
 EXPORT := $(BIN)/uv export --frozen --no-emit-project --no-header --no-annotate --all-extras
 
-.PHONY: up test lint bench load install install-dev lock clean
+.PHONY: up test lint bench load faults install install-dev lock clean
 
 up: install
 	@exec $(BIN)/heliograph up $(UP)
@@ -33,6 +33,12 @@ bench: install-dev
 # Two minutes of a newsletter just sent, against the `make up` that runs, and a verdict.
 load: install-dev
 	@exec $(BIN)/python -m loadtest $(if $(DATA),--data "$(DATA)") $(ARGS)
+
+# Every fault that is promised to do no harm, done to real processes; hours, or SHORT=1 for minutes.
+# ONLY=3,9 runs some; a run that was broken off goes on.
+faults: install-dev
+	@sh .ci/need java default-jre-headless mvn maven faketime faketime slowhttptest slowhttptest
+	@exec $(BIN)/python -m loadtest.faults $(if $(ONLY),--only "$(ONLY)") $(if $(SHORT),--short)
 
 install: $(BUILT)
 install-dev: $(VENV)/.installed-dev $(BUILT)

@@ -23,14 +23,14 @@ import os
 import signal
 import socket
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 log = logging.getLogger(__name__)
 
 #: A child that lived shorter than this is restarted later each time, up to the longest pause.
-_STEADY_SECONDS: Final = 5.0
+_STEADY_SECONDS: Final = 2.0
 _LONGEST_PAUSE: Final = 10.0
 #: What a later group of children keeps of the drain's time, whatever the earlier ones take.
 _RESERVED_SECONDS: Final = 3.0
@@ -54,8 +54,14 @@ class Child:
 class Supervisor:
     """Runs children until told to end."""
 
-    def __init__(self, children: Sequence[Child], drain_seconds: float) -> None:
+    def __init__(
+        self,
+        children: Sequence[Child],
+        drain_seconds: float,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self.draining = False
+        self._clock = clock
         self._children = children
         self._drain_seconds = drain_seconds
         self._running: dict[str, asyncio.subprocess.Process] = {}
@@ -97,14 +103,14 @@ class Supervisor:
         """Keep one child running until the drain begins."""
         quick_deaths = 0
         while not self._ending.is_set():
-            started = time.monotonic()
+            started = self._clock()
             try:
                 how = _told(await self._run(child))
             except OSError as error:
                 how = f"an error at its start ({error})"
             if self._ending.is_set():
                 return
-            steady = time.monotonic() - started >= _STEADY_SECONDS
+            steady = self._clock() - started >= _STEADY_SECONDS
             quick_deaths = 0 if steady else quick_deaths + 1
             pause = min(0.1 * 2.0**quick_deaths, _LONGEST_PAUSE) if quick_deaths > 1 else 0.0
             log.error("%s ended with %s: restarting in %.1f s", child.name, how, pause)

@@ -47,6 +47,11 @@ class Engine:
         assert self._process is not None
         return self._process.pid
 
+    @property
+    def running(self) -> bool:
+        """Whether it has been started and not been killed since."""
+        return self._process is not None
+
     def start(self) -> None:
         """Start it on its path; returns when it answers. A dead one is started on its port."""
         assert self._process is None, "it runs already"

@@ -2,6 +2,8 @@
 
 import asyncio
 import contextlib
+import copy
+import itertools
 import os
 import signal
 import socket
@@ -83,6 +85,19 @@ async def test_what_keeps_dying_is_started_more_and_more_rarely(log: Path) -> No
         await asyncio.sleep(3)
         assert not task.done()
         assert 2 <= len(log.read_text()) <= 5  # at 0, 0, 0.4, 1.2, 2.8 s and the child's own time
+
+
+async def test_what_lived_for_two_seconds_is_started_again_at_once(log: Path) -> None:
+    """However often: a worker that is killed every 2 s was once away for 10."""
+    seconds = itertools.count(step=2.0)
+    supervisor = Supervisor([child(log, "a", "pass")], 5.0, lambda: next(seconds))
+    task = asyncio.create_task(supervisor.run())
+    began = time.monotonic()
+    while next(copy.copy(seconds)) < 40:  # twenty lives
+        assert time.monotonic() - began < 10
+        await asyncio.sleep(0.01)
+    supervisor.stop()
+    await task
 
 
 async def test_a_program_that_is_missing_does_not_end_the_others(log: Path) -> None:

@@ -1,0 +1,38 @@
+"""Workers of the edge are killed at random times, under load.
+
+The supervisor starts each anew, and the edge is ready again within 2 s, the last time too. What was
+answered is in the journal of the dead one. A connection that it had accepted breaks; one that waits
+in its queue is answered by its successor.
+"""
+
+import os
+import signal
+
+from loadtest.faults.line import Edge
+from loadtest.faults.trial import Trial
+from loadtest.processes import until
+
+
+def run(trial: Trial) -> None:
+    """Kill and wait, over and over."""
+    line = trial.line(workers=2)
+    load, kills = line.load(), trial.size("1 kills")
+    for number in range(1, kills + 1):
+        trial.sleep(0.3, 2.5)
+        victim = trial.chance.choice(line.edge.pids("collector.worker"))
+        os.kill(victim, signal.SIGKILL)
+        trial.recovered(until(lambda gone=victim: _back(line.edge, gone), 30), at_most=2.0)
+        trial.say(f"{number} of {kills} kills")
+    told = line.edge.running.said.count("ended with signal 9")
+    for _ in range(told):
+        trial.fault(True)
+    trial.hold(told == kills, f"{told} of {kills} workers died by SIGKILL")
+    load.stop()
+    trial.hold(load.told["refused"] == 0, f"{load.told['refused']} connections refused")
+    trial.settle(line)
+
+
+def _back(edge: Edge, victim: int) -> bool:
+    """Whether another one is there in place of the victim, and all are ready."""
+    workers = edge.pids("collector.worker")
+    return victim not in workers and len(workers) == 2 and edge.ready()
