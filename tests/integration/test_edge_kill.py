@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import os
-import random
 import re
 import signal
 import socket
@@ -84,22 +83,6 @@ def check(load: Load, data: Path) -> None:
     assert len(found) == len(set(found))
     assert load.answered <= set(found)
     assert len(load.answered) > 200
-
-
-def test_workers_killed_under_load(tmp_path: Path) -> None:
-    chance = random.Random(7)
-    with collecting(settings(tmp_path / "data", workers=2)) as collector:
-        with Load(collector) as load:
-            for _ in range(4):
-                time.sleep(chance.uniform(0.3, 0.6))
-                victim = chance.choice(collector.children("collector.worker"))
-                os.kill(victim, signal.SIGKILL)
-                back = wait_for(collector.ready)
-                print(f"ready again after {back:.2f} s")
-                assert back < 4  # 2 on a machine that is not busy with other tests
-        assert load.refused == 0
-        assert collector.stop() == 0
-    check(load, collector.data)
 
 
 def test_everything_killed_at_once(tmp_path: Path) -> None:
