@@ -25,6 +25,7 @@ PREFETCH_HEADERS: Final = ("sec-purpose", "purpose", "x-purpose", "x-moz")
 _OFF: Final = Mode.OFF
 _FULL: Final = Mode.FULL
 _NAMED: Final = JOURNALLED["recipient"]
+_MOST_PARTS: Final = 4096
 
 
 class Client:
@@ -81,7 +82,8 @@ class Beacon:
         self._hits = metrics.hits
         self._bound = bound
         self._most = most
-        self._send_part = lru_cache(maxsize=4096)(event.send_part)
+        self._send_parts: dict[tuple[str, str], bytes] = {}
+        self._start, self._start_ts, self._start_kind = b"", -1, ""  # of the last event
 
     def record(
         self, purpose: Purpose, text: str, client: Client, address: str, referer: str
@@ -132,15 +134,26 @@ class Beacon:
                 if not self._bound.take(purpose, campaign, now):
                     self._hits[purpose, "excess"] += 1
                     return link, b""
+        ts = event_time(now, sent_at)
+        if ts != self._start_ts or purpose != self._start_kind:
+            self._start = event.hit_start(ts, purpose)
+            self._start_ts, self._start_kind = ts, purpose
         body = event.hit(
-            event_time(now, sent_at),
-            purpose,
+            self._start,
             sent_at,
             recipient,
             address if full else "",
             referer if full else "",
             key_id,
             link,
-            (self._send_part(campaign, send), client.full if full else client.reduced),
+            self._send_parts.get((campaign, send)) or self._send_part(campaign, send),
+            client.full if full else client.reduced,
         )
         return link, body
+
+    def _send_part(self, campaign: str, send: str) -> bytes:
+        """See `event.send_part`. Remembered, and forgotten as a whole when they are too many."""
+        if len(self._send_parts) >= _MOST_PARTS:
+            self._send_parts.clear()
+        part = self._send_parts[campaign, send] = event.send_part(campaign, send)
+        return part

@@ -7,6 +7,9 @@ from functools import lru_cache
 from typing import Final
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+# Found once: compiled code looks a module's names up each time.
+_pton: Final = socket.inet_pton
+_IPV4: Final = int(socket.AF_INET)
 _LONGEST: Final = 64  # of a textual address with brackets, port and zone
 
 
@@ -41,7 +44,7 @@ def _canonical(text: str) -> str:
     """A bare IPv4 or IPv6 address as `str(parse(text))` gives it; "" if it needs a closer look."""
     try:
         if ":" not in text:
-            socket.inet_pton(socket.AF_INET, text)
+            _pton(_IPV4, text)
             return text
         text = socket.inet_ntop(socket.AF_INET6, socket.inet_pton(socket.AF_INET6, text))
     except (OSError, ValueError):

@@ -71,6 +71,9 @@ class Connection:
         self.seen = 0.0
         self._owner = owner
         self._sock = sock
+        # Bound once: compiled code looks a method up each time.
+        self._recv = _no_recv if sock is None else sock.recv
+        self._send = _no_send if sock is None else sock.send
         self._polled = polled
         self._reading = False  # it is polled
         self._unsent = b""
@@ -83,9 +86,8 @@ class Connection:
 
     def read(self) -> bytes:
         """What has come over the socket; b"" if nothing has."""
-        assert self._sock is not None
         try:
-            data = self._sock.recv(_READ_BYTES, _FLAGS)
+            data = self._recv(_READ_BYTES, _FLAGS)
         except (BlockingIOError, InterruptedError):
             return b""
         except OSError:
@@ -104,9 +106,8 @@ class Connection:
             return
         sent = 0
         if not self._unsent:
-            assert self._sock is not None
             try:
-                sent = self._sock.send(data, _FLAGS)
+                sent = self._send(data, _FLAGS)
             except (BlockingIOError, InterruptedError):
                 pass
             except OSError:  # a peer that is gone is found so when it is read
@@ -196,6 +197,7 @@ class Connection:
         """It has a transport."""
         whole = cast(asyncio.Transport, transport)
         self.transport, self._sock = whole, None
+        self._recv, self._send = _no_recv, _no_send
         if not self._adopting:
             self.peer = (whole.get_extra_info("peername") or ("",))[0]
             self._owner.opened(self)
@@ -240,6 +242,14 @@ class Connection:
 
 def _nothing() -> None:
     return
+
+
+def _no_recv(size: int, flags: int) -> bytes:
+    raise AssertionError("a connection with a transport is not polled")
+
+
+def _no_send(data: bytes, flags: int) -> int:
+    raise AssertionError("a connection with a transport is not sent to")
 
 
 _tasks: set[asyncio.Future[Any]] = set()

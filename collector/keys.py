@@ -27,6 +27,7 @@ class Keys:
         self._stamp = _stamp(path)
         self._asked = monotonic()
         self.ring = keyring.load(path)
+        self.openers = self.ring.openers
 
     def unseal(self, purpose: Purpose, text: bytes) -> tuple[Fields, str]:
         """What a token says and the id of its key; raises TokenError.
@@ -35,13 +36,13 @@ class Keys:
         than once a second, for anyone can invent key ids.
         """
         try:
-            return token.unseal(self.ring.ciphers, purpose, text)
+            return token.unseal(self.openers, purpose, text)
         except TokenError as error:
             if error.reason != "unknown_key":
                 raise
             if self._monotonic() - self._asked < _RETRY_SECONDS or not self.refresh():
                 raise
-        return token.unseal(self.ring.ciphers, purpose, text)
+        return token.unseal(self.openers, purpose, text)
 
     def refresh(self) -> bool:
         """Read the file again if it has changed; whether the ring is a new one now."""
@@ -60,6 +61,7 @@ class Keys:
             self.trouble = str(error)
             return False
         self._stamp, self.ring, self.trouble = stamp, fresh, ""
+        self.openers = fresh.openers
         log.info("key file read again: %d keys, %s mints", len(fresh.content.keys),
                  fresh.minting_id)  # fmt: skip
         return True

@@ -7,10 +7,9 @@ Strings are bounded in bytes, valid UTF-8 and "" when unknown; `ts` is Unix time
 """
 
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
 from typing import Final, Literal
 
-import orjson
+from orjson import dumps as _dumps
 
 Kind = Literal["sent", "open", "click", "cancelled", "bounced", "receipt"]
 KINDS: Final = ("sent", "open", "click", "cancelled", "bounced", "receipt")
@@ -72,46 +71,47 @@ def client_part(method: str, user_agent: str, accept_language: str, prefetch: st
 
 
 def _piece(**fields: str | int) -> bytes:
-    return orjson.dumps(fields)[1:-1]
+    return _dumps(fields)[1:-1]
+
+
+def hit_start(ts: int, kind: Kind) -> bytes:
+    """What all hits of a kind at a time begin with."""
+    return b'"ts":%d,"kind":"%b","sent_at":' % (ts, kind.encode())
 
 
 def hit(
-    ts: int,
-    kind: Kind,
+    start: bytes,
     sent_at: int,
     recipient: str,
     address: str,
     referer: str,
     key_id: str,
     link: str,
-    parts: tuple[bytes, bytes],
+    send: bytes,
+    client: bytes,
 ) -> bytes:
-    """The body of an open or a click, with `parts` that it shares with others: see `send_part` and
-    `client_part`. Recipient and link come from a token, which bounds them, and the address is one.
+    """The body of an open or a click, with `start`, `send` and `client` that it shares with
+    others: see `hit_start`, `send_part` and `client_part`. Recipient and link come from a token,
+    which bounds them, and the address is one.
     """
     return b"".join(
         (
-            _hit_start(ts, kind),
+            start,
             str(sent_at).encode(),
             b',"recipient":',
-            orjson.dumps(recipient),
+            _dumps(recipient),
             b',"message_id":"","address":"',
             address.encode(),
-            b'","referer":%b,"key_id":"' % orjson.dumps(clean(referer, 512)) if referer else _NONE,
+            b'","referer":%b,"key_id":"' % _dumps(clean(referer, 512)) if referer else _NONE,
             key_id.encode(),
-            b'","link":%b,' % orjson.dumps(link) if link else b'","link":"",',
-            parts[0],
-            parts[1],
+            b'","link":%b,' % _dumps(link) if link else b'","link":"",',
+            send,
+            client,
         )
     )
 
 
 _NONE: Final = b'","referer":"","key_id":"'
-
-
-@lru_cache(maxsize=16)
-def _hit_start(ts: int, kind: Kind) -> bytes:
-    return b'"ts":%d,"kind":"%b","sent_at":' % (ts, kind.encode())
 
 
 def event(

@@ -64,12 +64,12 @@ class Keyring:
         self.content = content
         self.minting_id = minting[0].id
         self.ring_id = hashlib.sha256(content.hash_secret).hexdigest()[:16]
-        self.ciphers = {
-            token.encode64(bytes.fromhex(key.id)).encode(): (key.id, AESSIV(key.secret))
+        self.openers: dict[bytes, token.Opener] = {
+            token.encode64(bytes.fromhex(key.id)).encode(): (key.id, AESSIV(key.secret).decrypt)
             for key in content.keys
         }
         self._prefix = bytes.fromhex(self.minting_id)
-        self._minting = self.ciphers[token.encode64(self._prefix).encode()][1]
+        self._minting = AESSIV(minting[0].secret)
 
     def seal(self, purpose: Purpose, sealed: Sealed) -> str:
         """A token under the minting key; raises ValueError where the content does not fit."""
@@ -78,7 +78,7 @@ class Keyring:
     def unseal(self, purpose: Purpose, text: str) -> tuple[Sealed, str]:
         """What a token says and the id of its key; raises TokenError with the reason."""
         raw = text.encode("utf-8", "surrogatepass")
-        fields, key_id = token.unseal(self.ciphers, purpose, raw)
+        fields, key_id = token.unseal(self.openers, purpose, raw)
         return Sealed(*fields), key_id
 
     def hash_recipient(self, recipient: str) -> str:

@@ -16,8 +16,7 @@ a pixel's token is no link's.
 import binascii
 import re
 import string
-from collections.abc import Mapping
-from functools import lru_cache
+from collections.abc import Callable
 from typing import Final, Literal, NamedTuple
 from urllib.parse import urlsplit
 
@@ -42,7 +41,7 @@ _OTHERS: Final = bytes(set(range(256)) - set(_LETTERS + b"-_"))
 #: The URL alphabet to the standard one; all else becomes what base64 refuses.
 _TO_STANDARD: Final = bytes.maketrans(b"-_" + _OTHERS, b"+/" + b"!" * len(_OTHERS))
 #: msgspec reads base64 three times as fast as binascii does, as a JSON string with its padding.
-_BASE64: Final = msgspec.json.Decoder(bytes)
+_decode: Final = msgspec.json.Decoder(bytes).decode
 _CLOSE: Final = (b'"', b'!"', b'=="', b'="')
 #: What a text of this length, modulo 4, may end with: the bits left over are zeros. (0: anything.)
 _ENDS: Final[tuple[frozenset[int], ...]] = (
@@ -71,6 +70,9 @@ class Sealed(NamedTuple):
 
 #: The same without the class, of which one would be made for each hit.
 Fields = tuple[str, str, str, int, Mode, str]
+
+#: A key's id, and its cipher's `decrypt`.
+Opener = tuple[str, Callable[[bytes, list[bytes]], bytes]]
 
 
 class TokenError(ValueError):
@@ -122,14 +124,22 @@ def pack(purpose: Purpose, sealed: Sealed) -> bytes:
     )
 
 
-@lru_cache(maxsize=4096)
-def _names(packed: bytes) -> tuple[str, str]:
+#: The names of sends, as they are packed; forgotten as a whole when they are too many.
+_names: Final[dict[bytes, tuple[str, str]]] = {}
+_MOST_NAMES: Final = 4096
+
+
+def _read_names(packed: bytes) -> tuple[str, str]:
     """Campaign and send, which all tokens of a send share; raises TokenError, ValueError."""
     send_at = 1 + packed[0]
     campaign = packed[1:send_at].decode()
     if not campaign:
         raise TokenError("content")
-    return campaign, packed[send_at + 1 :].decode() or campaign
+    names = campaign, packed[send_at + 1 :].decode() or campaign
+    if len(_names) >= _MOST_NAMES:
+        _names.clear()
+    _names[packed] = names
+    return names
 
 
 def unpack(purpose: Purpose, payload: bytes) -> Fields:
@@ -139,7 +149,8 @@ def unpack(purpose: Purpose, payload: bytes) -> Fields:
         send_at = 6 + payload[5]
         recipient_at = send_at + 1 + payload[send_at]
         link_at = recipient_at + 1 + payload[recipient_at]
-        campaign, send = _names(payload[5:recipient_at])
+        packed = payload[5:recipient_at]
+        campaign, send = _names.get(packed) or _read_names(packed)
         recipient = payload[recipient_at + 1 : link_at].decode()
         link = ""
         if purpose == "click":
@@ -161,7 +172,7 @@ def decode64(text: bytes) -> bytes:
     """The inverse of `encode64`; TokenError("malformed") on every text it would not write."""
     left = len(text) % 4
     try:
-        raw: bytes = _BASE64.decode(b'"' + text.translate(_TO_STANDARD) + _CLOSE[left])
+        raw: bytes = _decode(b'"' + text.translate(_TO_STANDARD) + _CLOSE[left])
     except msgspec.MsgspecError:
         raise TokenError("malformed") from None
     if left and text[-1] not in _ENDS[left]:
@@ -182,18 +193,16 @@ def well_formed(text: bytes) -> bool:
     return _TEXT.fullmatch(text) is not None
 
 
-def unseal(
-    ciphers: Mapping[bytes, tuple[str, AESSIV]], purpose: Purpose, text: bytes
-) -> tuple[Fields, str]:
-    """What a token says, and the id of its key. `ciphers` are the ids and ciphers of keys, by what
-    their tokens begin with. Raises TokenError.
+def unseal(openers: dict[bytes, Opener], purpose: Purpose, text: bytes) -> tuple[Fields, str]:
+    """What a token says, and the id of its key. `openers` are by what their tokens begin with.
+    Raises TokenError.
     """
-    known = ciphers.get(text[:4])
+    known = openers.get(text[:4])
     if known is None or not MIN_TEXT <= len(text) <= MAX_TEXT:
         raise TokenError("unknown_key" if well_formed(text) else "malformed")
-    key_id, cipher = known
+    key_id, decrypt = known
     try:
-        payload = cipher.decrypt(decode64(text[4:]), _DATA[purpose])
+        payload = decrypt(decode64(text[4:]), _DATA[purpose])
     except (InvalidTag, ValueError) as error:
         raise error if isinstance(error, TokenError) else TokenError("forged") from None
     return unpack(purpose, payload), key_id

@@ -191,18 +191,18 @@ async def test_no_descriptors_left_is_a_pause(edge: Edge) -> None:
 
 
 async def test_a_fault_of_ours_ends_one_connection_only(edge: Edge) -> None:
-    ring = edge.worker.keys.ring
+    keys = edge.worker.keys
+    ((start, (key_id, decrypt)),) = keys.openers.items()
+    failed = False
 
-    class Faulty(dict[str, Any]):
-        failed = False
+    def faulty(*words: Any) -> bytes:
+        nonlocal failed
+        if not failed:
+            failed = True
+            raise RuntimeError("a fault")
+        return decrypt(*words)
 
-        def get(self, *words: Any) -> Any:
-            if not self.failed:
-                self.failed = True
-                raise RuntimeError("a fault")
-            return super().get(*words)
-
-    ring.ciphers = Faulty(ring.ciphers)
+    keys.openers[start] = key_id, faulty
     first, second = [await edge.connect() for _ in range(2)]
     for _, writer in (first, second):
         writer.write(LAST % edge.path)
