@@ -130,7 +130,7 @@ class Mint:
             send=sealed.send,
             recipient=sealed.recipient,
             sent_at=sealed.sent_at,
-            message_id=request.message_id,
+            message_id=request.message_id.strip(),
             key_id=self._keyring.minting_id,
             segment=request.segment,
             detail=event.NO_PIXEL if request.no_pixel else "",

@@ -96,9 +96,17 @@ rate(unique_clicks, delivered) AS confirmed_rate,
 figures[13] AS unrecorded,
 figures[14] AS unrecorded_hits
 
--- {lines}: over time, of rows that stand for n events each. opens: hits of class human or proxy; then
--- those that show no reader for certain. clicks: those of people.
+-- {lines}:
 sumIf(n, kind = 'open' AND class IN ('human', 'proxy')) AS opens,
+sumIf(n, kind = 'open' AND class = 'prefetch') AS prefetched,
+sumIf(n, kind = 'open' AND class IN ('unknown', '')) AS unknown,
+sumIf(n, kind = 'open' AND class = 'scanner') AS scanned,
+sumIf(n, kind = 'click' AND class = 'human') AS clicks
+
+-- {shown}: over time, of rows that stand for n events each. open_hits: of class human or proxy, each of
+-- them (`opens` are those at least 30 s apart); then those that show no reader for certain. clicks: those
+-- of people. ({lines} is what migration 10 had.)
+sumIf(n, kind = 'open' AND class IN ('human', 'proxy')) AS open_hits,
 sumIf(n, kind = 'open' AND class = 'prefetch') AS prefetched,
 sumIf(n, kind = 'open' AND class IN ('unknown', '')) AS unknown,
 sumIf(n, kind = 'open' AND class = 'scanner') AS scanned,

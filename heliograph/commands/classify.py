@@ -13,7 +13,7 @@ from typing import Any, Final
 import msgspec
 import orjson
 
-from collector.beacon import PREFETCH_HEADERS
+from collector.beacon import announced
 from consumer.settings import ConsumerSettings
 from heliograph import lists, options
 from heliograph.errors import Failure, UsageError
@@ -101,7 +101,7 @@ def hit(record: Record) -> Any:
     return Hit(
         headers.get("user-agent") if record.ua is None else record.ua,
         _address(record.ip or ""),
-        next((headers[name] for name in PREFETCH_HEADERS if headers.get(name)), ""),
+        announced(headers),
         (record.method or "GET").upper(),
         "",
         since,

@@ -54,7 +54,7 @@ ORDER BY abs(toInt64(count()) - %s), campaign LIMIT 1
 """
 _LARGEST: Final = "SELECT campaign FROM events GROUP BY campaign ORDER BY count() DESC LIMIT 1"
 _DAY: Final = """
-SELECT hour, sum(opens), sum(clicks) FROM activity
+SELECT hour, sum(open_hits), sum(clicks) FROM activity
 WHERE hour > (SELECT toStartOfHour(max(ts)) FROM events) - toIntervalDay(1)
 GROUP BY hour ORDER BY hour
 """

@@ -16,7 +16,7 @@ from typing import Final
 
 from clickhouse_connect.driver.client import Client
 
-from collector.beacon import PREFETCH_HEADERS
+from collector.beacon import announced
 from consumer import networks
 from consumer.batch import Batch, Block
 from consumer.migrate import migrate
@@ -122,7 +122,7 @@ def _bodies(chance: random.Random, count: int) -> list[bytes]:
                 address=_address(chance, agent),
                 user_agent=agent,
                 accept_language=headers.get("accept-language", ""),
-                prefetch=next((headers[h] for h in PREFETCH_HEADERS if h in headers), ""),
+                prefetch=announced(headers),
             )
         )
     return found

@@ -133,4 +133,4 @@ def test_half_hour_zones(up: Up) -> None:
     there = first.astimezone(ZoneInfo("Asia/Kolkata")).replace(minute=0, second=0, microsecond=0)
     found = rows("report", "timeline", "--tz", "Asia/Kolkata", "--data", up.data)
     assert found[0]["hour"] == there.isoformat(timespec="seconds")
-    assert sum(int(row["opens"]) for row in found) == 2
+    assert sum(int(row["open_hits"]) for row in found) == 2

@@ -53,7 +53,7 @@ def test_what_is_generated_is_sound_and_counts_as_python_counts(client: Client) 
          len(p & (opened[c] | clicked[c])) / len(p))
         for c, p in sorted(people.items())
     ]  # fmt: skip
-    hourly = rows(client, "SELECT sum(opens), sum(clicks) FROM heliograph.activity")
+    hourly = rows(client, "SELECT sum(open_hits), sum(clicks) FROM heliograph.activity")
     plain = "SELECT countIf(kind = 'open'), countIf(kind = 'click' AND class = 'human') FROM "
     where = "heliograph.events WHERE class IN ('human', 'proxy')"
     assert hourly == rows(client, plain + where)

@@ -101,7 +101,7 @@ def test_receipts_find_their_send(
     data: Path, tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ids = ["199509192301.23456@example.org", "ORIGINAL123@mail.example.org", "twice@x", "twice@x"]
-    rows = [f"r{n},<{name}>" for n, name in enumerate(ids)]
+    rows = [f"r{n}, <{name}> " for n, name in enumerate(ids)]
     mint(data, tmp_path, "\n".join(["id,mid", *rows, ""]), "--campaign", "c",
          "--message-id-column", "mid")  # fmt: skip
     twice = (
@@ -156,7 +156,7 @@ def test_the_inactive(data: Path, tmp_path: Path, capsys: Capture) -> None:
     def six(who: str, *days: float) -> None:
         for number, day in enumerate(days or (10, 20, 30, 40, 50, 60)):
             bodies.append(
-                happened("sent", who, day, send=f"s{number}", message_id=f"<{who}{number}>")
+                happened("sent", who, day, send=f"s{number}", message_id=f" <{who}{number}>\t")
             )
 
     for who in ("blocked", "reader", "clicker", "unknown-click", "receipt", "deleted", "denied",

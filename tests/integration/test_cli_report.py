@@ -126,7 +126,7 @@ def test_those_without_a_send_are_mentioned(data: Path, capsys: Capture) -> None
 def test_hours_in_a_half_hour_zone(report: Any) -> None:
     """10:20 and 12:35 UTC are 15:50 and 18:05 in Kolkata; 18:45 the day after is 00:15."""
     rows = report("timeline", "--campaign", "spring", "--tz", "Asia/Kolkata")
-    assert [(row["hour"], row["opens"], row["recipients"], row["clicks"]) for row in rows] == [
+    assert [(row["hour"], row["open_hits"], row["recipients"], row["clicks"]) for row in rows] == [
         ("2026-03-01T15:00:00+05:30", 1, 1, 0),
         ("2026-03-01T16:00:00+05:30", 0, 0, 2),  # 16:40 and 16:41
         ("2026-03-01T17:00:00+05:30", 1, 1, 0),  # d at 17:00
@@ -137,11 +137,11 @@ def test_hours_in_a_half_hour_zone(report: Any) -> None:
         (0, 0, 0), (0, 1, 0), (0, 0, 0), (0, 0, 0), (1, 0, 0),
     ]  # fmt: skip
     days = report("timeline", "--by", "day", "--campaign", "spring", "--tz", "Asia/Kolkata")
-    assert [(row["day"], row["opens"], row["recipients"]) for row in days] == [
+    assert [(row["day"], row["open_hits"], row["recipients"]) for row in days] == [
         ("2026-03-01", 3, 2), ("2026-03-03", 0, 0),
     ]  # fmt: skip
     utc = report("timeline", "--by", "day", "--campaign", "spring")
-    assert [(row["day"], row["opens"]) for row in utc] == [("2026-03-01", 3), ("2026-03-02", 0)]
+    assert [(row["day"], row["open_hits"]) for row in utc] == [("2026-03-01", 3), ("2026-03-02", 0)]
 
 
 @pytest.mark.parametrize(

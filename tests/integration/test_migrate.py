@@ -113,7 +113,7 @@ def test_the_words_by_hand(client: Client) -> None:
     ]
     assert view(client, "top_links") == [("spring", "https://x/1", 2, 2)]
     assert view(client, "hours_since_send") == [("spring", 1, 1, 1)]
-    assert view(client, "opens_by_day", "campaign, opens, recipients, clicks") == [
+    assert view(client, "opens_by_day", "campaign, open_hits, recipients, clicks") == [
         ("spring", 3, 2, 2),
         ("unsent", 1, 1, 0),
     ]

@@ -60,7 +60,7 @@ def shown(asked: Asked, campaign: str = "") -> list[tuple[object, ...]]:
 
 
 def counted(client: Client) -> list[tuple[object, ...]]:
-    opens = "(SELECT campaign, sum(opens) AS n FROM heliograph.activity GROUP BY campaign) AS a"
+    opens = "(SELECT campaign, sum(open_hits) AS n FROM heliograph.activity GROUP BY campaign) AS a"
     sent = (
         "(SELECT campaign, count() AS n FROM heliograph.events WHERE kind = 'sent' "
         "GROUP BY campaign) AS s"

@@ -13,7 +13,7 @@ from clickhouse_connect.driver.client import Client
 from hypothesis import given
 from hypothesis import strategies as st
 
-from collector.beacon import PREFETCH_HEADERS
+from collector.beacon import announced
 from consumer.classify import Hit, judging
 from consumer.errors import Misfit
 from consumer.store import rows
@@ -39,9 +39,8 @@ def cases() -> list[tuple[Rule, Case]]:
 
 def hit(case: Case) -> Hit:
     headers = {name.lower(): value for name, value in case.headers.items()}
-    prefetch = next((headers[name] for name in PREFETCH_HEADERS if name in headers), "")
     agent = None if case == Case() else case.ua
-    return Hit(agent, case.ip, prefetch, case.method, case.send, case.delay_s)
+    return Hit(agent, case.ip, announced(headers), case.method, case.send, case.delay_s)
 
 
 def test_every_rule_decides_its_own_cases_and_the_dictionary_as_its_patterns_say() -> None:

@@ -129,6 +129,7 @@ def test_segments_add_up(client: Client) -> None:
     events = [
         *sent("abc", segment="gmail.com"),
         *sent("de", segment="strict.example"),
+        *sent("d"),  # recorded again
         *opens("ab"),
     ]
     writer(client).write(batch(block(events)))

@@ -63,6 +63,7 @@ def test_rows(row: dict[str, object]) -> None:
     assert found["kind"] == ("cancelled" if taken_back else "bounced" if back else "sent")
     assert not (taken_back and back)
     assert found.get("segment", "") == row.get("segment", "")
+    assert str(found["message_id"]) == str(found["message_id"]).strip()
     assert found.get("detail", "") == ("no pixel" if row.get("no_pixel") else "")
     if not row.get("hash_recipient"):
         assert found["recipient"] == str(row["recipient"]).strip()

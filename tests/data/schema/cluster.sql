@@ -1038,3 +1038,152 @@ DROP TABLE IF EXISTS heliograph.tallies ON CLUSTER 'main' SYNC;
 
 CREATE TABLE IF NOT EXISTS heliograph.tallies ON CLUSTER 'main' AS heliograph.tallies_local
 ENGINE = Distributed('main', heliograph, tallies_local, cityHash64(campaign));
+
+-- 0012_shown.sql
+
+-- `opens` are at least 30 s apart everywhere: what is counted by hour are hits, and is called so.
+CREATE OR REPLACE VIEW heliograph.activity ON CLUSTER 'main' AS
+SELECT campaign, hour, sumIf(n, kind = 'open' AND class IN ('human', 'proxy')) AS open_hits,
+sumIf(n, kind = 'open' AND class = 'prefetch') AS prefetched,
+sumIf(n, kind = 'open' AND class IN ('unknown', '')) AS unknown,
+sumIf(n, kind = 'open' AND class = 'scanner') AS scanned,
+sumIf(n, kind = 'click' AND class = 'human') AS clicks
+FROM
+(
+    SELECT campaign, kind, class, toStartOfHour(ts) AS hour, count() AS n
+    FROM heliograph.events
+    GROUP BY campaign, kind, class, hour
+)
+WHERE kind IN ('open', 'click')
+GROUP BY campaign, hour;
+
+CREATE OR REPLACE VIEW heliograph.opens_by_hour ON CLUSTER 'main' AS
+SELECT
+    campaign, toStartOfHour(ts) AS hour,
+    sumIf(n, kind = 'open' AND class IN ('human', 'proxy')) AS open_hits,
+sumIf(n, kind = 'open' AND class = 'prefetch') AS prefetched,
+sumIf(n, kind = 'open' AND class IN ('unknown', '')) AS unknown,
+sumIf(n, kind = 'open' AND class = 'scanner') AS scanned,
+sumIf(n, kind = 'click' AND class = 'human') AS clicks,
+    uniqExactIf(recipient, bitTest(did, 0)) AS recipients
+FROM (SELECT campaign, ts, recipient, kind, class, did, toUInt64(1) AS n FROM heliograph.events)
+WHERE kind IN ('open', 'click')
+GROUP BY campaign, hour;
+
+CREATE OR REPLACE VIEW heliograph.opens_by_day ON CLUSTER 'main' AS
+SELECT
+    campaign, toDate(ts) AS day,
+    sumIf(n, kind = 'open' AND class IN ('human', 'proxy')) AS open_hits,
+sumIf(n, kind = 'open' AND class = 'prefetch') AS prefetched,
+sumIf(n, kind = 'open' AND class IN ('unknown', '')) AS unknown,
+sumIf(n, kind = 'open' AND class = 'scanner') AS scanned,
+sumIf(n, kind = 'click' AND class = 'human') AS clicks,
+    uniqExactIf(recipient, bitTest(did, 0)) AS recipients
+FROM (SELECT campaign, ts, recipient, kind, class, did, toUInt64(1) AS n FROM heliograph.events)
+WHERE kind IN ('open', 'click')
+GROUP BY campaign, day;
+
+-- Recording a send again without a segment leaves it in the one that it has.
+CREATE OR REPLACE VIEW heliograph.segments ON CLUSTER 'main' AS
+WITH (x, n) -> if(n = 0, NULL, x / n) AS rate,
+(x, n, side) -> if(
+    n = 0, NULL,
+    round((2 * x + 3.8416 + side * 1.96 * sqrt(3.8416 + 4 * x * (1 - x / n))) / (2 * n + 7.6832), 12))
+    AS wilson,
+-- the 95 % interval of the difference of two rates with their bounds, by Newcombe.
+(p, low, high, q, below, above) -> (
+    p - q - sqrt(pow(p - low, 2) + pow(above - q, 2)),
+    p - q + sqrt(pow(high - p, 2) + pow(q - below, 2))) AS newcombe
+SELECT campaign, segment, figures[1] AS sends,
+figures[2] AS recipients,
+figures[3] AS delivered,
+figures[4] AS hits,
+figures[5] AS opens,
+figures[6] AS unique_opens,
+figures[7] AS readers,
+figures[8] AS clicks,
+figures[9] AS unique_clicks,
+figures[11] - figures[12] AS prefetched_only,
+rate(readers, delivered) AS open_rate,
+wilson(readers, delivered, -1) AS open_rate_low,
+wilson(readers, delivered, 1) AS open_rate_high,
+rate(figures[10], delivered) AS apparent_rate,
+if(delivered - figures[11] < 100, NULL, delivered - figures[11]) AS adjusted_base,
+rate(readers - figures[12], adjusted_base) AS adjusted_rate,
+wilson(readers - figures[12], adjusted_base, -1) AS adjusted_rate_low,
+wilson(readers - figures[12], adjusted_base, 1) AS adjusted_rate_high,
+rate(unique_clicks, readers) AS click_to_open_rate,
+rate(unique_clicks, delivered) AS confirmed_rate,
+figures[13] AS unrecorded,
+figures[14] AS unrecorded_hits
+FROM
+(
+    SELECT campaign, segment, sumForEach([
+    r.sends,                                         -- 1
+    bitTest(r.bits, 8),                              -- 2: recipients
+    r.set > 0,                                       -- 3: D, delivered
+    r.hits,                                          -- 4
+    r.opens,                                         -- 5
+    bitTest(r.set, 0),                               -- 6: R, who opened
+    bitTest(r.set, 7),                               -- 7: E, who opened or clicked
+    r.clicks,                                        -- 8
+    bitTest(r.set, 1),                               -- 9: C, who clicked
+    bitTest(r.set, 3),                               -- 10: A
+    bitTest(r.set, 2),                               -- 11: P
+    bitTestAll(r.set, 2, 7),                         -- 12: P and E
+    r.sends = 0 AND bitTest(r.bits, 6),              -- 13: who has no recorded send,
+    if(r.sends = 0 AND bitTest(r.bits, 6), r.hits, 0) -- 14: and their hits
+]::Array(UInt64)) AS figures
+    FROM
+    (
+        SELECT campaign, segment, recipient, sum(m.is_send) AS sends,
+groupBitOr(m.bits) AS bits,
+if(bitTest(bits, 8) AND bitAnd(bits, 640) > 0, bits, 0) AS set,
+sum(m.hits) AS hits,
+sum(m.opens) AS opens,
+sum(m.clicks) AS clicks
+        FROM
+        (
+            SELECT
+                campaign, send, recipient, argMaxIf(e.segment, ts, kind = 'sent' AND e.segment != '') AS segment,
+                maxIf(ts, kind = 'sent') > maxIf(ts, kind = 'cancelled') AS is_send,
+groupBitOr(did) AS said,
+multiIf(
+    recipient = '', 0, NOT (is_send AND bitTest(said, 5)), said, bitTest(said, 4), said + 256,
+    said + 768) AS bits,
+countIf(kind = 'open' AND class != 'self') AS hits,
+arraySort(groupArrayIf(toUnixTimestamp64Milli(ts), bitTest(did, 0))) AS times,
+notEmpty(times) + arrayCount(gap -> gap >= 30000, arrayDifference(times)) AS opens,
+countIf(bitTest(did, 1)) AS clicks
+            FROM heliograph.events AS e
+            GROUP BY campaign, send, recipient
+        ) AS m
+        WHERE m.is_send
+        GROUP BY campaign, segment, recipient
+    ) AS r
+    GROUP BY campaign, segment
+);
+
+-- As before, and white space around a message id is none of it.
+CREATE OR REPLACE VIEW heliograph.receipts ON CLUSTER 'main' AS
+SELECT
+    s.campaign AS campaign, s.send AS send, s.recipient AS recipient, r.id AS message_id,
+    r.detail AS disposition, r.first AS at
+FROM
+(
+    SELECT trim(BOTH '<> \t\r\n' FROM message_id) AS id, detail, min(ts) AS first
+    FROM heliograph.events
+    WHERE kind = 'receipt'
+    GROUP BY id, detail
+) AS r
+LEFT JOIN
+(
+    SELECT
+        trim(BOTH '<> \t\r\n' FROM message_id) AS id,
+        any(e.campaign) AS campaign, any(e.send) AS send, any(e.recipient) AS recipient
+    FROM heliograph.events AS e
+    WHERE kind = 'sent' AND message_id != '' AND id GLOBAL IN (
+        SELECT trim(BOTH '<> \t\r\n' FROM message_id) FROM heliograph.events WHERE kind = 'receipt')
+    GROUP BY id
+    HAVING uniqExact(e.campaign, e.send, e.recipient) = 1
+) AS s ON s.id = r.id;
