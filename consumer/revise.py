@@ -22,7 +22,7 @@ from consumer.errors import StoreTrouble
 from consumer.store import execute, rows
 from consumer.verdicts import STORED, Verdicts
 from schemas.rule import Group, quoted
-from schemas.ruleset import TOLD
+from schemas.ruleset import PART, TOLD
 
 _log: Final = logging.getLogger(__name__)
 #: Seconds between two looks at what came lately, and what that is, back from the newest event.
@@ -49,7 +49,7 @@ FROM
             {count} OVER ({of} ORDER BY at RANGE BETWEEN CURRENT ROW AND {ms} FOLLOWING) AS n
         FROM
         (
-            SELECT journal, seq, campaign, send, recipient, address, link, kind,
+            SELECT journal, seq, campaign, send, recipient, address, line, link, kind,
                 toUnixTimestamp64Milli(ts) AS at, {base} AS base
             FROM {events}
             WHERE ts >= toDateTime({since} - {within}, 'UTC') AND method = 'GET' AND {whose}
@@ -66,9 +66,10 @@ _CLICKS: Final = {
     "whose": "kind = 'click' AND recipient != ''",
 }
 #: Many are behind an address that is none of the Internet's, if only a proxy that is not trusted.
+#: Of an address its network is kept, and `line` tells those of a network apart.
 _ADDRESS: Final = {
-    "of": "PARTITION BY campaign, address",
-    "whose": "kind IN ('open', 'click') AND address != '' AND position("
+    "of": "PARTITION BY campaign, address, line",
+    "whose": "kind IN ('open', 'click') AND line > 0 AND position("
     "dictGet('{networks}', 'lists', toIPv6OrDefault(address)), ' private ') = 0",
 }
 #: The links of a mail: what at least three clicked. Before that, those of whoever is the first
@@ -83,7 +84,12 @@ _LINKS: Final = """
 INNER JOIN (SELECT campaign, send, count() AS links FROM ({known}) GROUP BY campaign, send) AS mail
 USING (campaign, send)
 """
-_TO_JUDGE: Final = f"{TOLD} OR class = ''"
+#: What can be judged anew by what was kept of it. In a network of which a list holds a part nobody
+#: can say whether a hit was in that; and without a `line` not what else came from its address.
+_TO_JUDGE: Final = f"""
+(class = '' OR {TOLD} AND NOT (line = 0 AND rule IN ({{shared}}))
+    AND position(dictGet('{{lists}}', 'lists', toIPv6OrDefault(address)), ' {PART} ') = 0)
+"""
 _CHANGES: Final = """
 SELECT toString(class), toString(rule), {new_class} AS new_class, {new_rule} AS new_rule, count()
 FROM {events}
@@ -147,17 +153,31 @@ class Reviser:
         since = max(0, newest[0][0] - _LATELY)
         if not self._verdicts.ruleset.groups:
             return []
-        grouped = f"rule IN ({self._groups}) AND {TOLD}"
-        by_rules = self._verdicts.sql(STORED).alone
+        grouped = f"rule IN ({self._groups}) AND NOT (line = 0 AND rule IN ({self._shared}))"
+        by_rules = self._verdicts.sql(STORED, kept=True).alone
         own = (
-            f"if({grouped}, {by_rules[0]}, toString(class))",
-            f"if({grouped}, {by_rules[1]}, toString(rule))",
+            f"multiIf(NOT ({grouped}), toString(class), {TOLD}, {by_rules[0]}, 'human')",
+            f"multiIf(NOT ({grouped}), toString(rule), {TOLD}, {by_rules[1]}, 'untold')",
         )
         return self._revise(own, self._stored_base, since, grouped)
 
     @property
     def _groups(self) -> str:
         return ", ".join(quoted(group.id) for group in self._verdicts.ruleset.groups) or "''"
+
+    @property
+    def _shared(self) -> str:
+        """The groups that ask for addresses."""
+        groups = self._verdicts.ruleset.groups
+        return ", ".join(quoted(g.id) for g in groups if g.what == "recipients") or "''"
+
+    @property
+    def _lists(self) -> str:
+        return f"{self._database}.networks_{self._verdicts.ruleset.version}"
+
+    @property
+    def _to_judge(self) -> str:
+        return _TO_JUDGE.format(shared=self._shared, lists=self._lists)
 
     @property
     def _stored_base(self) -> str:
@@ -170,13 +190,14 @@ class Reviser:
         A hit whose inputs were not kept stays as it is.
         """
         self._verdicts.install(self._client)
-        new_class, new_rule, _ = self._verdicts.sql(STORED).alone
+        new_class, new_rule, _ = self._verdicts.sql(STORED, kept=True).alone
         own = (new_class, new_rule)
-        base = f"if({_TO_JUDGE}, {new_class}, {self._stored_base})"
+        base = f"if({self._to_judge}, {new_class}, {self._stored_base})"
         done = self._revise(own, base, since)
         # What was on its way into the store meanwhile, judged by the rules of before.
         version = self._verdicts.ruleset.version
-        left = _LEFT.format(told=TOLD, version=version, since=since, **self._names)
+        told = self._to_judge
+        left = _LEFT.format(told=told, version=version, since=since, **self._names)
         if rows(self._client, left)[0][0]:
             done += self._revise(own, base, since)
         return done
@@ -194,7 +215,7 @@ class Reviser:
         of_run = f"(SELECT journal, seq FROM {self._names['revisions']} WHERE run = {run}"
         cases = [f"(journal, seq) IN {of_run} AND place = {n})" for n in range(1, len(groups) + 1)]
         scope = f"kind IN ('open', 'click') AND ts >= toDateTime({since}, 'UTC') AND "
-        scope += f"((journal, seq) IN {of_run}) OR {grouped or _TO_JUDGE})"
+        scope += f"((journal, seq) IN {of_run}) OR {grouped or self._to_judge})"
         told = {
             "new_class": _first(cases, [group.verdict for group in groups], own[0]),
             "new_rule": _first(cases, [group.id for group in groups], own[1]),
@@ -224,8 +245,7 @@ class Reviser:
             "recipients": {**_ADDRESS, "count": "uniqExact(recipient)", "join": "",
                            "also": "signs" if group.sign else "1"},
         }[group.what]  # fmt: skip
-        lists = f"{self._database}.networks_{self._verdicts.ruleset.version}"
-        what["whose"] = what["whose"].format(networks=lists)
+        what["whose"] = what["whose"].format(networks=self._lists)
         asked = _FIND.format(
             run=run, place=place, base=base, since=since, within=group.within,
             ms=group.within * 1000, least=group.least, **what, **self._names,

@@ -31,12 +31,13 @@ _COLUMNS: Final = f"""
     journal String, seq Decimal(18, 2), ts Decimal(18, 2), kind String, campaign String,
     send String, recipient String, message_id String, sent_at Decimal(18, 2), link String,
     method String, address String, user_agent String, accept_language String, referer String,
-    prefetch String, key_id String, segment String, detail String,
+    prefetch String, key_id String, segment String, detail String, consent String,
     CONSTRAINT identity CHECK match(journal, '^[0-9a-f]{{28}}$') AND seq > 0,
     CONSTRAINT whole CHECK floor(seq) = seq AND floor(ts) = ts AND floor(sent_at) = sent_at,
     CONSTRAINT ts CHECK ts BETWEEN 946684800000 AND 4102444800000,
     CONSTRAINT sent_at CHECK sent_at BETWEEN 0 AND 4294967295,
     CONSTRAINT kind CHECK kind IN ({str(KINDS)[1:-1]}),
+    CONSTRAINT consent CHECK consent IN ('', 'pseudonymous', 'anonymous'),
     CONSTRAINT campaign CHECK campaign != '' OR kind = 'receipt'
 """
 #: Nothing is guessed: a field of the wrong type or an unknown one makes a line poison.

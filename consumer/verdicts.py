@@ -175,9 +175,9 @@ class Verdicts:
                 execute(client, _DROP.format(**names))
                 execute(client, _DELETE.format(**names))
 
-    def sql(self, since: str, told: str = TOLD) -> Sql:
+    def sql(self, since: str, told: str = TOLD, *, kept: bool = False) -> Sql:
         """SQL of a verdict by what is installed: see `Ruleset.sql`."""
-        return self.ruleset.sql(f"{self._database}.", since, told)
+        return self.ruleset.sql(f"{self._database}.", since, told, kept=kept)
 
 
 def _tried(pattern: str) -> str:

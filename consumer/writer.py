@@ -26,6 +26,8 @@ from consumer.errors import Poison, StoreTrouble
 from consumer.stage import Stage
 from consumer.store import execute, rows
 from consumer.verdicts import STAGED, Verdicts
+from schemas.consent import STORED, Mode
+from schemas.words import pieces
 
 _INSERT: Final = """
 INSERT INTO {events}
@@ -33,11 +35,21 @@ SETTINGS {one_block}
 WITH {given}
 SELECT
     journal, toUInt64(seq), fromUnixTimestamp64Milli(toInt64(ts), 'UTC'), kind, campaign, send,
-    recipient, message_id, toDateTime(toUInt32(sent_at), 'UTC'), link, method, address, user_agent,
-    accept_language, referer, prefetch, key_id, {verdict}, segment,
-    detail
+    {recipient}, {message_id}, toDateTime(toUInt32({sent_at}), 'UTC'), link, method, {address},
+    {user_agent}, {accept_language}, {referer}, prefetch, key_id, {verdict}, {segment}, detail,
+    consent, {line}
 FROM {stage}
 WHERE {young} AND {here} AND {absent}
+"""
+#: Hits of one address have one number in their network while a salt holds, and nobody can go back.
+_LINE: Final = """
+if(address = '', 0, toUInt16(1 + sipHash64(address, (
+    SELECT argMax(salt, (hour, salt)) FROM {salts})) % 65535))
+"""
+_SALT: Final = """
+INSERT INTO {salts} SETTINGS async_insert = 0
+SELECT toStartOfHour(now()), rand64()
+WHERE (SELECT count() FROM {salts} WHERE hour = toStartOfHour(now())) = 0
 """
 #: So many seqs have one bitmap in the projection `seen`.
 _CELL: Final = 65_536
@@ -171,6 +183,8 @@ class Writer:
         self._all_events = f"{database}.events"
         self._dead_letter = f"{database}.dead_letter{local}"
         self._taken = f"{database}.taken{local}"
+        self._salts = f"{database}.salts{local}"
+        self._salted = 0.0
         self._stage = partial(Stage, client, database, partition, random, loader=loader)
         self.stage = self._stage()
 
@@ -236,7 +250,7 @@ class Writer:
         """Insert what is absent of some runs, which are the `whole` stage of `events` or not."""
         wanted = self._wanted(ranges, whole=whole)
         verdict = self._verdicts.sql(STAGED)
-        wanted |= {"given": verdict.given, "verdict": ", ".join(verdict.columns)}
+        wanted |= {"given": verdict.given, "verdict": ", ".join(verdict.columns), **self._kept()}
         missing = 0
         for absent in (_FRESH, _ABSENT):
             sql = _INSERT.format(
@@ -250,6 +264,23 @@ class Writer:
             if not missing:
                 return
         raise StoreTrouble(f"{missing} events are not in the store after their insert")
+
+    def _kept(self) -> dict[str, str]:
+        """SQL of each value as far as the recipient's consent lets it be kept."""
+        if (hour := self._clock() // 3600) != self._salted:
+            execute(self._client, _SALT.format(salts=self._salts))
+            self._salted = hour
+        values = {name: name for name in STORED} | {"address": pieces()["network"]}
+        values["line"] = _LINE.format(salts=self._salts)
+        kept = {}
+        for name, value in values.items():
+            least = STORED[name if name in STORED else "address"]
+            allowing = ", ".join(f"'{mode.word}'" for mode in Mode if mode >= least)
+            holds = (
+                f"(SELECT max(consent) FROM {self.stage.table}) = '' OR consent IN ('', {allowing})"
+            )
+            kept[name] = f"if({holds}, {value}, {0 if name in ('line', 'sent_at') else repr('')})"
+        return kept
 
     def look(self, ranges: list[Range], *, whole: bool = True) -> tuple[int, int, int]:
         """How many are staged; how many of some runs should be in the store, and how many are."""

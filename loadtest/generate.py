@@ -32,6 +32,7 @@ from consumer.store import connect, execute, open_embedded, rows
 from consumer.verdicts import STORED, Verdicts
 from heliograph import data_dir
 from loadtest.traffic import AGENTS
+from schemas.words import pieces
 
 #: Ranks are shifted by this many: 0 would be Zipf's law itself, in which the largest of 10,000
 #: campaigns has a tenth of all mail.
@@ -87,7 +88,7 @@ WHERE ts < fromUnixTimestamp64Milli({end} * 1000, 'UTC')
 _EVENTS: Final = """
 INSERT INTO {database}.events
 WITH {given}
-SELECT * EXCEPT ip, {verdict}, '', ''
+SELECT * EXCEPT ip REPLACE {network} AS address, {verdict}, '', '', '', toUInt16(ip)
 FROM
 (
 SELECT
@@ -194,6 +195,7 @@ class Generator:
         verdicts.install(self._client)
         verdict = verdicts.sql(STORED)
         self._names |= {"given": verdict.given, "verdict": ", ".join(verdict.columns)}
+        self._names["network"] = pieces()["network"]
         if self._one("SELECT count() FROM {database}.events"):
             raise RuntimeError("the store holds events already")
         self._do("DROP TABLE IF EXISTS {database}.draft SYNC")

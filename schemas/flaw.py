@@ -1,6 +1,6 @@
 """What makes a line an event, and what is wrong with one that is none."""
 
-from typing import Annotated, Final
+from typing import Annotated, Final, Literal
 
 import msgspec
 from msgspec import Meta
@@ -30,6 +30,7 @@ class Line(msgspec.Struct, forbid_unknown_fields=True):
     key_id: str = ""
     segment: str = ""
     detail: str = ""
+    consent: Literal["", "pseudonymous", "anonymous"] = ""
 
     def __post_init__(self) -> None:
         if not self.campaign and self.kind != "receipt":

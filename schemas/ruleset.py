@@ -28,6 +28,14 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 #: The place of no rule.
 _NONE: Final = 65_535
+#: In the lists of a network of which only a part is in one: what is kept of an address is its
+#: network, so of a stored hit there nobody can say whether it was in that part.
+PART: Final = "~part"
+_KEPT: Final = {4: 24, 6: 48}
+_MAPPED: Final = ipaddress.ip_network("::/48")  # where a dictionary has all of IPv4
+#: The lists around an address as it came, and around what is kept of one.
+_LISTS: Final = "dictGet('{prefix}networks_{version}', 'lists', toIPv6OrDefault(address))"
+_KEPT_LISTS: Final = f"if(position({_LISTS}, ' {PART} ') > 0, '', {_LISTS})"
 #: Whether the consent mode kept anything of the client.
 TOLD: Final = "(address != '' OR user_agent != '')"
 #: What a verdict is made of, step by step: the place of the first rule that holds, and then what
@@ -37,7 +45,7 @@ _STEPS: Final = {
     "verdict_since": "if({since} >= -10, {since}, NULL)",
     "verdict_told": "{told}",
     "verdict_due": "kind IN ('open', 'click')",
-    "verdict_lists": "dictGet('{prefix}networks_{version}', 'lists', toIPv6OrDefault(address))",
+    "verdict_lists": "{lists}",
     "verdict_place": "toUInt64(least("
     "dictGet('{prefix}agents_{version}', 'place', verdict_ua){places}))",
     "verdict_class": "dictGet('{prefix}rules_{version}', 'class', verdict_place)",
@@ -93,7 +101,7 @@ class Ruleset:
     @cached_property
     def version(self) -> str:
         """Names this set: another one with the same content has the same version."""
-        digest = hashlib.sha256(msgspec.json.encode((self.rules, self.groups)))
+        digest = hashlib.sha256(msgspec.json.encode((self.rules, self.groups, PART)))
         for name, listed in sorted(self.networks.items()):
             digest.update(f"\0{name}\0{' '.join(sorted(map(str, listed)))}".encode())
         return digest.hexdigest()[:8]
@@ -119,6 +127,10 @@ class Ruleset:
         for name, listed in self.networks.items():
             for network in listed:
                 named.setdefault(network, set()).add(name)
+                if network.prefixlen > (kept := _KEPT[network.version]):
+                    around = network.supernet(new_prefix=kept)
+                    if around != _MAPPED:
+                        named.setdefault(around, set()).add(PART)
         found, above = [], list[Network]()
         for network in sorted(named, key=_order):
             while above and not _within(network, above[-1]):
@@ -129,12 +141,13 @@ class Ruleset:
             found.append((str(network), f" {' '.join(sorted(named[network]))} "))
         return found
 
-    def sql(self, prefix: str, since: str, told: str = TOLD) -> Sql:
+    def sql(self, prefix: str, since: str, told: str = TOLD, *, kept: bool = False) -> Sql:
         """SQL of the verdict of a hit.
 
         The dictionaries are called PREFIXagents_VERSION and so on; `since` is SQL of the seconds
         since the send (well before it nobody knows when that was), `told` of whether anything of
-        the client is known. The hit's columns are called as in `events`.
+        the client is known, `kept` that `address` is what is kept of one. The hit's columns are
+        called as in `events`.
         """
         places = "".join(
             f",\n        if({' AND '.join(rule.conditions)}, toUInt16({place}), toUInt16({_NONE}))"
@@ -148,6 +161,7 @@ class Ruleset:
             "places": places,
             "version": self.version,
         }
+        values["lists"] = (_KEPT_LISTS if kept else _LISTS).format(**values)
         steps = {name: step.format(**values) for name, step in _STEPS.items()}
         given = ",\n    ".join(f"{step} AS {name}" for name, step in steps.items())
         return Sql(given, tuple(column.format(**values) for column in _COLUMNS), steps)

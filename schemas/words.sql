@@ -112,6 +112,14 @@ sumIf(n, kind = 'open' AND class IN ('unknown', '')) AS unknown,
 sumIf(n, kind = 'open' AND class = 'scanner') AS scanned,
 sumIf(n, kind = 'click' AND class = 'human') AS clicks
 
+-- {network}: what is kept of an address: its network, /24 or /48, as that one's first address; '' of
+-- what is none.
+multiIf(
+    address = '', '',
+    position(address, ':') > 0, cutIPv6(IPv6StringToNumOrDefault(address), 10, 1),
+    IPv4StringToNumOrDefault(address) = 0, '',
+    IPv4NumToString(bitAnd(IPv4StringToNumOrDefault(address), 4294967040)))
+
 -- {inactive}: of each recipient with enough settled sends inside the window, whether there is evidence
 -- of reading inside it (who denies a receipt was asked for it at
 -- the mail), or a hit at any time. The sends of mails that bounced or had no pixel count for nothing, nor does anybody

@@ -1,5 +1,6 @@
 """Migrations: one source, applied once, never changed; views by hand-computed cases."""
 
+import time
 from pathlib import Path
 
 import pytest
@@ -73,6 +74,24 @@ def test_retention_is_set_changed_and_lifted(client: Client) -> None:
         text = rows(client, definition)[0][0]
         assert expected in text
         assert (" TTL " in text) == bool(days)
+
+
+def test_addresses_that_are_stored_become_networks(client: Client) -> None:
+    addresses = ["203.0.113.77", "203.0.113.0", "2001:db8:1:2::3", "", "::ffff:203.0.113.77"]
+    writer(client).write(batch(block([body(address=a) for a in addresses])))
+    whole = ", ".join(map(repr, addresses))
+    execute(client, f"ALTER TABLE heliograph.events UPDATE line = 0, address = [{whole}][seq] "
+            "WHERE 1 SETTINGS mutations_sync = 2")  # fmt: skip
+    execute(client, "ALTER TABLE heliograph.migrations DELETE WHERE number = 14 "
+            "SETTINGS mutations_sync = 2")  # fmt: skip
+    for _ in range(2):
+        assert migrate(client, "heliograph") in (["0014_kept.sql"], [])
+        while rows(client, "SELECT count() FROM system.mutations WHERE NOT is_done")[0][0]:
+            time.sleep(0.05)
+        found = rows(client, "SELECT address FROM heliograph.events ORDER BY seq")
+        assert [address for (address,) in found] == [
+            "203.0.113.0", "203.0.113.0", "2001:db8:1::", "", "::ffff:203.0.113.0",
+        ]  # fmt: skip
 
 
 def view(client: Client, name: str, what: str = "*") -> list[tuple[object, ...]]:

@@ -18,6 +18,7 @@ from consumer.store import TableGone, execute, rows
 from schemas import flaw
 from tests.engine import client as connect_to
 from tests.store import (
+    HUMAN,
     JOURNAL,
     NOW,
     OTHER,
@@ -57,8 +58,51 @@ def test_a_batch_is_stored_field_by_field(client: Client) -> None:
     assert row["journal"] == JOURNAL
     assert row["ts"].timestamp() == pytest.approx(NOW + 0.007)
     assert row["sent_at"].timestamp() == NOW - 3600
-    expected = {**fields, "user_agent": 'Mo"zilla�', "kind": "click"}
+    expected = {**fields, "user_agent": 'Mo"zilla�', "kind": "click", "address": "2001:db8::"}
     assert {name: row[name] for name in expected} == expected
+
+
+def consenting(consent: str, **fields: object) -> bytes:
+    """A hit of whom allows so much, as the edge journals it."""
+    return body(**fields)[:-2] + b',"consent":"%b"}\n' % consent.encode()
+
+
+def test_what_the_consent_allows_is_kept_and_the_verdict_is_made_of_all(client: Client) -> None:
+    told = {"address": "198.51.100.77", "accept_language": "de", "referer": "https://mail.example/"}
+    made = writer(client)
+    made.write(batch(block([body(**told), consenting("pseudonymous", **told),
+                            consenting("anonymous", **told), body(address="none")])))  # fmt: skip
+    found = rows(
+        client,
+        "SELECT consent, recipient, toUnixTimestamp(sent_at), address, user_agent, "
+        "accept_language, referer, class, rule, line > 0 FROM heliograph.events ORDER BY seq",
+    )
+    judged = ("human", "browser")
+    rest = ("de", "https://mail.example/", *judged, 1)
+    assert found == [
+        ("", "r1", NOW - 3600, "198.51.100.0", HUMAN, *rest),
+        ("pseudonymous", "r1", NOW - 3600, "", "", "", "", *judged, 0),
+        ("anonymous", "", 0, "", "", "", "", *judged, 0),
+        ("", "r1", NOW - 3600, "", HUMAN, "", "", *judged, 1),
+    ]
+    made.write(batch(block([consenting("all")], 5)))
+    assert rows(client, "SELECT reason FROM heliograph.dead_letter")[0][0]
+
+
+def test_a_line_tells_addresses_of_a_network_apart_while_its_salt_holds(client: Client) -> None:
+    addresses = [f"198.51.100.{n % 200}" for n in range(400)]
+    writer(client).write(batch(block([body(address=a) for a in addresses[:300]])))
+    made = writer(client)
+    made.write(batch(block([body(address=a) for a in addresses[300:]], 301)))
+    lines = [line for (line,) in rows(client, "SELECT line FROM heliograph.events ORDER BY seq")]
+    assert lines[:200] == lines[200:], "another writer has the same salt"
+    assert len(set(lines)) > 190
+    execute(client, "ALTER TABLE heliograph.salts UPDATE salt = salt + 1 WHERE 1 "
+            "SETTINGS mutations_sync = 2")  # fmt: skip
+    made.write(batch(block([body(address=a) for a in addresses[:200]], 401)))
+    later = rows(client, "SELECT line FROM heliograph.events WHERE seq > 400 ORDER BY seq")
+    assert sum(a == b for a, (b,) in zip(lines, later, strict=False)) < 5
+    assert rows(client, "SELECT count() FROM heliograph.salts") == [(1,)]
 
 
 def test_repeated_and_overlapping_batches_count_once(client: Client) -> None:
@@ -216,7 +260,8 @@ def test_the_two_definitions_of_a_line_agree(client: Client) -> None:
     columns = rows(
         client,
         "SELECT name FROM system.columns WHERE database = 'heliograph' AND table = 'events' "
-        "AND default_kind = '' AND name NOT IN ('class', 'rule', 'ruleset') ORDER BY position",
+        "AND default_kind = '' AND name NOT IN ('class', 'rule', 'ruleset', 'line') "
+        "ORDER BY position",
     )
     assert tuple(name for (name,) in columns) == flaw.Line.__struct_fields__
 

@@ -1187,3 +1187,39 @@ LEFT JOIN
     GROUP BY id
     HAVING uniqExact(e.campaign, e.send, e.recipient) = 1
 ) AS s ON s.id = r.id;
+
+-- 0014_kept.sql
+
+-- consent: what the recipient allows to be kept, '' is all (schemas/consent.py). line: tells the hits of one address
+-- from those of others in its network, by a salt that is forgotten; 0 where that is not known.
+-- (On a cluster both tables have them.)
+ALTER TABLE heliograph.events_local ON CLUSTER 'main'
+ADD COLUMN IF NOT EXISTS consent LowCardinality(String),
+ADD COLUMN IF NOT EXISTS line UInt16;
+
+ALTER TABLE heliograph.events ON CLUSTER 'main'
+ADD COLUMN IF NOT EXISTS consent LowCardinality(String),
+ADD COLUMN IF NOT EXISTS line UInt16;
+
+-- The salts of `line`, one an hour.
+CREATE TABLE IF NOT EXISTS heliograph.salts_local ON CLUSTER 'main'
+(
+    hour DateTime('UTC'),
+    salt UInt64
+)
+ENGINE = ReplicatedMergeTree
+ORDER BY hour
+TTL hour + INTERVAL 2 HOUR
+SETTINGS merge_with_ttl_timeout = 3600;
+
+-- Of an address its network is kept. In the background, of what is there already.
+ALTER TABLE heliograph.events_local ON CLUSTER 'main'
+UPDATE address = multiIf(
+    address = '', '',
+    position(address, ':') > 0, cutIPv6(IPv6StringToNumOrDefault(address), 10, 1),
+    IPv4StringToNumOrDefault(address) = 0, '',
+    IPv4NumToString(bitAnd(IPv4StringToNumOrDefault(address), 4294967040))) WHERE address != multiIf(
+    address = '', '',
+    position(address, ':') > 0, cutIPv6(IPv6StringToNumOrDefault(address), 10, 1),
+    IPv4StringToNumOrDefault(address) = 0, '',
+    IPv4NumToString(bitAnd(IPv4StringToNumOrDefault(address), 4294967040)));
