@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Final, Literal
 
 from schemas import event
-from schemas.files import sync_directory
+from schemas.files import make_directory, sync_directory
 from schemas.journal import directory, frame
 
 Loss = Literal["cap", "full", "io", "closed"]
@@ -57,6 +57,7 @@ class Journal:
         self._opened_at = 0.0
         self._unsynced: list[int] = []  # descriptors of segments that were left
         self._dirty = False
+        self._sync_fails = False
         self._closed = False
         self._lock = -1
         try:
@@ -70,7 +71,7 @@ class Journal:
     def _create(self) -> int:
         """Locked before it is seen under its name, or a reader would take it for sealed."""
         draft = self._root / f".{self.id}"
-        draft.mkdir(parents=True, exist_ok=True)
+        make_directory(draft)
         lock = os.open(draft / directory.LOCK, os.O_RDWR | os.O_CREAT, 0o640)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -145,13 +146,20 @@ class Journal:
             self._dirty = True
 
     def _abandon(self) -> None:
-        """Cut off what a failed write left; where that fails too, leave the segment as it is."""
+        """Cut off what a failed write left; where that fails too, leave the segment as it is.
+
+        Once: on a disk that fails on, each event would make a file.
+        """
         if self._fd < 0:
             return
         try:
             os.ftruncate(self._fd, self._size)
         except OSError:
-            self._leave()
+            if self.trouble is None:
+                self._leave()
+            else:
+                with contextlib.suppress(OSError):  # a reader passes over what is no frame
+                    self._size = os.fstat(self._fd).st_size
 
     def maintain(self) -> None:
         """Once a second or so: see what others took of the space, leave a segment that is old, so
@@ -163,10 +171,13 @@ class Journal:
                 self._lock = self._create()
         if self._fd >= 0 and self._due(0):
             self._leave()
+        if self.trouble == "full" and self._size > 0:
+            with contextlib.suppress(OSError):  # so that all that is shipped can make room
+                self._roll(self.next_seq)
         if self.trouble is not None:
-            self.trouble = self._tightness() or self._write(
-                frame.encode(self.next_seq, 0, b""), self.next_seq
-            )
+            probe = frame.encode(self.next_seq, 0, b"")
+            loss = self._tightness() or self._write(probe, self.next_seq)
+            self.trouble = loss or ("io" if self._sync_fails else None)
 
     def _tightness(self) -> Loss | None:
         """What leaves no room for a group of events, though a probe would fit."""
@@ -182,25 +193,33 @@ class Journal:
     def sync(self) -> None:
         """Make everything written so far durable. May run in a thread beside `append`.
 
-        On failure the segment is left for good (its pages may be lost) and OSError raised.
+        On failure OSError is raised, and the segment left for good, for its pages may be lost: at
+        the first one, and when a sync has worked again.
         """
         if not self._dirty:
             return
         self._dirty = False
         left = [self._unsynced.pop() for _ in range(len(self._unsynced))]
         current = self._fd
+        fds = [*left, *([current] if current >= 0 else [])]
+        if not fds:
+            return
         failed: OSError | None = None
-        for fd in [*left, *([current] if current >= 0 else [])]:
+        for fd in fds:
             try:
                 os.fdatasync(fd)
             except OSError as error:
                 failed = error
             if fd != current:
                 os.close(fd)
-        sync_directory(self.path)
+        try:
+            sync_directory(self.path)
+        except OSError as error:
+            failed = error
+        if (failed is not None) != self._sync_fails and current == self._fd:
+            self._leave()
+        self._sync_fails = failed is not None
         if failed:
-            if current == self._fd:
-                self._leave()
             self.trouble = "io"
             raise failed
 

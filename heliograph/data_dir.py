@@ -11,7 +11,7 @@ from typing import Final
 import msgspec
 
 from heliograph.errors import Failure
-from schemas.files import write_whole
+from schemas.files import make_directory, write_whole
 
 #: Raise it when what is on disk changes, and give MIGRATIONS a step from the number before.
 FORMAT: Final = 1
@@ -37,7 +37,7 @@ def check_format(data: Path) -> None:
 
 def prepare(data: Path) -> None:
     """Make the directory, or bring it to this version's format; raises Failure."""
-    data.mkdir(mode=0o750, parents=True, exist_ok=True)
+    make_directory(data, 0o750)
     check_format(data)
     for number in range(_format(data), FORMAT):
         if step := MIGRATIONS.get(number):

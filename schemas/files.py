@@ -1,5 +1,6 @@
 """Files that are replaced as a whole and survive a power loss."""
 
+import contextlib
 import os
 from pathlib import Path
 
@@ -13,9 +14,18 @@ def sync_directory(path: Path) -> None:
         os.close(descriptor)
 
 
+def make_directory(path: Path, mode: int = 0o777) -> None:
+    """Make a directory durably, and those above it that are missing."""
+    if not path.is_dir():
+        make_directory(path.parent)
+        path.mkdir(mode, exist_ok=True)
+        with contextlib.suppress(PermissionError):  # it may be written, but not read
+            sync_directory(path.parent)
+
+
 def write_whole(path: Path, data: bytes, *, mode: int = 0o644, replace: bool = True) -> None:
     """Write a file as a whole and durably; FileExistsError if it exists, unless `replace`."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_directory(path.parent)
     draft = path.with_name(f".{path.name}.{os.getpid()}")
     descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
     try:

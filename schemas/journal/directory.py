@@ -12,6 +12,8 @@ LOCK: Final = "lock"
 POSITION: Final = "position"
 QUARANTINE: Final = "quarantine"
 ID_LENGTH: Final = 28
+#: What is kept for shipping again leaves so much of a disk, or a quarter of a small one.
+_SPARE_BYTES: Final = 1 << 30
 
 
 def journal_id(now_ms: int, random: bytes) -> str:
@@ -128,17 +130,21 @@ def _shipped(journal: Path, sealed: bool, before: float) -> list[Path]:
     gone = [
         path
         for (_, path), after in zip(files, following, strict=False)
-        if _older(path, before) and (after <= position or _is_behind(position, path))
+        if _older(path, before) and _is_behind(position, path, after)
     ]
     if files and sealed and _older(files[-1][1], before) and _is_behind(position, files[-1][1]):
         gone.append(files[-1][1])
     return gone
 
 
-def _is_behind(position: int, segment: Path) -> bool:
-    """Whether all events of a segment are shipped. One without a frame must have been set aside."""
+def _is_behind(position: int, segment: Path, after: int | None = None) -> bool:
+    """Whether all events of a segment are shipped. One without a frame must have been set aside,
+    or followed by a segment that begins at a shipped one: by names alone, for a copy may have any.
+    """
     end = _end_of(segment)
-    return end <= position if end is not None else quarantined(segment, 0).exists()
+    if end is None:
+        return quarantined(segment, 0).exists() or (after is not None and after <= position)
+    return end <= position
 
 
 def quarantined(segment: Path, at: int) -> Path:
@@ -148,12 +154,23 @@ def quarantined(segment: Path, at: int) -> Path:
 
 
 def make_room(root: Path, now: float, keep_seconds: float, max_bytes: int) -> int:
-    """`expire`, but keep shorter than wanted where what is kept would fill the journals' cap."""
+    """`expire`, but keep shorter than wanted where what is kept would fill the journals' cap, or
+    has a part in filling the disk.
+    """
     removed = expire(root, now, keep_seconds)
-    while used_bytes(root) > 0.75 * max_bytes and keep_seconds > 1.0:
+    while keep_seconds > 1.0 and (used_bytes(root) > 0.75 * max_bytes or _is_tight(root)):
         keep_seconds /= 4
         removed += expire(root, now, keep_seconds)
     return removed
+
+
+def _is_tight(root: Path) -> bool:
+    """Whether the disk has less left than the journals may soon need."""
+    try:
+        disk = os.statvfs(root)
+    except OSError:
+        return False
+    return disk.f_bavail * disk.f_frsize < min(_SPARE_BYTES, disk.f_blocks * disk.f_frsize // 4)
 
 
 def end_seq(journal: Path) -> int:
@@ -168,7 +185,7 @@ def _end_of(segment: Path) -> int | None:
         size = segment.stat().st_size
         with segment.open("rb") as file:
             found = None
-            for start in (size - 2 * MAX_BLOCK, 0):  # the tail nearly always has it
+            for start in (size - (64 << 10), size - 2 * MAX_BLOCK, 0):  # nearly always the first
                 file.seek(max(0, start))
                 for frame in frames_backwards(file.read()):
                     if frame.events:

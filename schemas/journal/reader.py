@@ -7,12 +7,17 @@ from pathlib import Path
 from typing import Final, Protocol
 
 from schemas.journal.directory import is_sealed, quarantined, segments
-from schemas.journal.frame import HEAD_BYTES, MAX_BLOCK, Damage, Frame, scan
+from schemas.journal.frame import HEAD_BYTES, MAX_BLOCK, Damage, Frame, decode, scan
 
 _log: Final = logging.getLogger(__name__)
 #: What is read of a segment at a time; more than the longest frame, so that one always fits.
 CHUNK: Final = 4 * 1024 * 1024
 assert CHUNK > 2 * (HEAD_BYTES + MAX_BLOCK)
+
+
+#: Where a segment stands: its first frame's seq, whether its name says so, the seq that it says.
+#: So what is read of two with the same frames is the original's last, which may still grow.
+Place = tuple[int, bool, int]
 
 
 class OnDamage(Protocol):
@@ -34,8 +39,9 @@ class Reader:
         self.next_seq = next_seq
         self.finished = False
         self._on_damage = on_damage
-        self._segment: int | None = None  # first seq of the segment being read
+        self._segment: Place | None = None  # the segment being read
         self._path = journal
+        self._places: dict[Path, Place] = {}
         self._at = 0
         self._refused = False
 
@@ -75,12 +81,13 @@ class Reader:
 
     def _advance(self, sealed: bool) -> bool:
         """Go to the next segment; false if there is none (yet)."""
-        files = segments(self.journal)
+        files = self._ordered()
         if self._segment is None:
-            behind = [i for i, (first, _) in enumerate(files) if first <= self.next_seq]
-            following = files[behind[-1] if behind else 0 :]
+            behind = [place[0] for place, _ in files if place[0] <= self.next_seq]
+            following = [file for file in files if not behind or file[0][0] >= behind[-1]]
         else:
-            following = [(first, path) for first, path in files if first > self._segment]
+            later = [file for file in files if file[0] > self._segment]
+            following = [file for file in later if file[1] != self._path]
         if not following:
             self.finished = sealed
             return False
@@ -88,15 +95,24 @@ class Reader:
         self._at = 0
         return True
 
+    def _ordered(self) -> list[tuple[Place, Path]]:
+        """The segments as their frames follow each other: a copy may have any name."""
+        known, self._places = self._places, {}
+        found = []
+        for named, path in segments(self.journal):
+            place = known.get(path) or _place(named, path)
+            if place is not None:
+                self._places[path] = place
+            found.append((place or (named, True, named), path))
+        return sorted(found)
+
     def _read_chunk(self, sealed: bool) -> list[Frame] | None:
         """Frames of the current segment; None at its end, if nothing new can come in it now."""
         if self._segment is None:
             return None
         # Only the writer's last segment may still grow. Asked before reading: what is read of a
         # segment that has a successor is then all of it.
-        growing = not sealed and self._segment == max(
-            (n for n, _ in segments(self.journal)), default=0
-        )
+        growing = not sealed and self._path in [path for _, path in self._ordered()[-1:]]
         data = self._bytes()
         at_end = len(data) < CHUNK
         frames: list[Frame] = []
@@ -137,3 +153,15 @@ class Reader:
             kept.parent.mkdir(exist_ok=True)
             kept.write_bytes(damage.data)
         self._on_damage(self.journal, len(damage.data), kept)
+
+
+def _place(named: int, path: Path) -> Place | None:
+    """By the segment's first frame, or by its name; None where that may still come."""
+    try:
+        with path.open("rb", buffering=0) as file:
+            data = file.read(HEAD_BYTES + MAX_BLOCK)
+    except FileNotFoundError:
+        return None
+    if frame := decode(data, 0):
+        return frame.first_seq, frame.first_seq == named, named
+    return (named, True, named) if len(data) == HEAD_BYTES + MAX_BLOCK else None

@@ -16,6 +16,17 @@ NOW = time.time()
 BODY = b'"n":"' + b"x" * 400 + b'"}\n'
 
 
+def free(monkeypatch: pytest.MonkeyPatch, blocks: int) -> None:
+    real = os.statvfs("/")
+    told = os.statvfs_result((4096, 4096, 1 << 30, blocks, blocks, *real[5:]))
+    monkeypatch.setattr(os, "statvfs", lambda _: told)
+
+
+@pytest.fixture(autouse=True)
+def roomy_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    free(monkeypatch, 1 << 29)
+
+
 def journal(root: Path, number: int, events: int, *, age: float = 0.0) -> Path:
     """A sealed journal of segments with two events each."""
     path = root / directory.journal_id(number, bytes(8))
@@ -68,6 +79,16 @@ def test_room_is_made_for_the_cap(tmp_path: Path) -> None:
     used = directory.used_bytes(tmp_path)
     assert directory.make_room(tmp_path, NOW, 86_400.0, 2 * used) == 0
     assert directory.make_room(tmp_path, NOW, 86_400.0, used) == 3
+    assert (len(directory.segments(old)), len(directory.segments(young))) == (0, 3)
+
+
+def test_room_is_made_on_a_disk_that_fills(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever fills it: what is shipped goes before its time, what is not stays."""
+    old, young = journal(tmp_path, 1, 6, age=3600.0), journal(tmp_path, 2, 6, age=3600.0)
+    directory.write_position(old, 7)
+    assert directory.make_room(tmp_path, NOW, 86_400.0, 1 << 40) == 0
+    free(monkeypatch, 9)
+    assert directory.make_room(tmp_path, NOW, 86_400.0, 1 << 40) == 3
     assert (len(directory.segments(old)), len(directory.segments(young))) == (0, 3)
 
 

@@ -331,3 +331,86 @@ def test_a_disk_with_room_for_a_probe_only_stays_in_trouble(
     journal.maintain()
     assert journal.trouble is None
     journal.close()
+
+
+def test_a_disk_that_fails_on_makes_no_file_for_each_event(
+    root: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    journal = make(root, clock)
+    assert journal.append([BODY])
+    write = os.write
+
+    def torn(fd: int, data: bytes) -> int:
+        write(fd, data[:30])
+        raise OSError(errno.EIO, "")
+
+    def refuse(fd: int, size: int) -> None:
+        raise OSError(errno.EIO, "")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "write", torn)
+        patched.setattr(os, "ftruncate", refuse)
+        for _ in range(20):
+            assert not journal.append([BODY])
+            journal.maintain()
+    assert len(directory.segments(journal.path)) == 2
+    journal.maintain()
+    assert journal.trouble is None
+    assert journal.append([BODY])
+    with small_files(), monkeypatch.context() as patched:  # what is cut off now is nothing else
+        patched.setattr(os, "write", torn)
+        assert not journal.append([BODY])
+    journal.close()
+    reader = Reader(journal.path, 1, lambda *_: None)
+    assert [f.first_seq for f in reader.read(1 << 20) if f.events] == [1, 22]
+    assert journal.lost["io"] == 21
+
+
+def test_a_failing_sync_is_told_until_one_works(
+    root: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without a word in between, and without a file for each."""
+    journal = make(root, clock)
+
+    def fail(fd: int) -> None:
+        raise OSError(errno.EIO, "")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "fdatasync", fail)
+        for _ in range(10):
+            assert journal.append([BODY])
+            with pytest.raises(OSError, match=r"\[Errno 5\]"):
+                journal.sync()
+            journal.maintain()
+            assert journal.trouble == "io"
+    journal.sync()
+    journal.maintain()
+    assert journal.trouble is None
+    assert journal.append([BODY])
+    assert own(root) == list(range(1, 12))
+    assert len(directory.segments(journal.path)) == 3
+    journal.close()
+
+
+def test_a_full_disk_s_segment_is_left(
+    root: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Or what is shipped of it could not make room, for a live segment stays."""
+    journal = make(root, clock)
+    assert journal.append([BODY] * 4)
+    with small_files():
+        assert not journal.append([BODY] * 10)
+    real = os.statvfs(root)
+    monkeypatch.setattr(os, "statvfs", lambda _: os.statvfs_result((*real[:3], 0, 0, *real[5:])))
+    for _ in range(3):
+        journal.maintain()
+    assert journal.trouble == "full"
+    ((_, old), (_, new)) = directory.segments(journal.path)
+    os.utime(old, (1, 1))
+    directory.write_position(journal.path, 5)
+    directory.make_room(root, clock.now, 86_400.0, 1 << 40)
+    assert [path for _, path in directory.segments(journal.path)] == [new]
+    monkeypatch.undo()
+    journal.maintain()
+    assert journal.trouble is None
+    journal.close()
