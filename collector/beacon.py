@@ -18,9 +18,6 @@ from schemas import event
 from schemas.consent import JOURNALLED, Mode
 from schemas.token import Purpose, TokenError
 
-#: Browsers and mail programs announce a prefetch in one of these, or in several.
-PREFETCH_HEADERS: Final = ("sec-purpose", "purpose", "x-purpose", "x-moz")
-
 # An enum's members are looked up by name each time.
 _OFF: Final = Mode.OFF
 _FULL: Final = Mode.FULL
@@ -37,19 +34,10 @@ class Client:
 
     def __init__(self, method: str, headers: Mapping[str, str]) -> None:
         """From a request's headers, as they came."""
-        prefetch = announced(headers)
+        prefetch = event.announced(headers)
         agent, language = headers.get("user-agent", ""), headers.get("accept-language", "")
         self.full = event.client_part(method, agent, language, prefetch)
         self.reduced = _reduced(method, prefetch)
-
-
-def announced(headers: Mapping[str, str]) -> str:
-    """What all headers that may announce a prefetch say, by lower-case names."""
-    said = ""
-    for name in PREFETCH_HEADERS:
-        if value := headers.get(name):
-            said = f"{said}, {value}" if said else value
-    return said
 
 
 @lru_cache(maxsize=64)

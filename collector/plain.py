@@ -16,8 +16,9 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
-from collector.beacon import PREFETCH_HEADERS, Client
+from collector.beacon import Client
 from collector.grammar import FIELD, good_host
+from schemas.event import PREFETCH_HEADERS
 
 #: A longer request is left to aiohttp, with all questions of limits.
 MAX_REQUEST: Final = 8000

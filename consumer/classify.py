@@ -70,13 +70,14 @@ def judging(
 ) -> Iterator[Judge]:
     """Our rules with those of a directory, and networks that replace the shipped ones by name.
 
-    Raises Misfit where these cannot be used.
+    Raises Misfit where these cannot be used, or a test of the directory's rules does not hold.
     """
     with tempfile.TemporaryDirectory(prefix="heliograph-") as place:
         client = open_embedded(Path(place) / "store")
         try:
             migrate(client, _DATABASE)
             verdicts = Verdicts(_DATABASE, rules=rules)
+            verdicts.prepare(client, networks or {}, tried=True)
             verdicts.install(client, networks or {})
             execute(client, _TABLE)
             yield Judge(client, verdicts)

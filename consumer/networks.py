@@ -1,5 +1,7 @@
 """Lists of networks that are kept in the store, beside those that come with the rules."""
 
+from collections.abc import Sequence
+
 from clickhouse_connect.driver.client import Client
 
 from consumer.store import execute, rows
@@ -7,21 +9,24 @@ from schemas.rule import RuleError
 from schemas.ruleset import parse
 
 
-def load(
-    client: Client, database: str, name: str, text: bytes, now: float, cluster: str = ""
-) -> int:
-    """Put a list in the place of the one of that name; how many networks it has.
-
-    A text of nothing drops it. It is one insert, and the rules see it as a whole or not at all.
-    Raises RuleError.
-    """
-    found = sorted(
-        {str(network) for network in parse(text.decode("utf-8-sig", "replace").splitlines())}
-    )
+def networks_of(text: bytes) -> list[str]:
+    """The networks of a list, each once; none of a text of nothing. Raises RuleError."""
+    lines = text.decode("utf-8-sig", "replace").splitlines()
+    found = sorted({str(network) for network in parse(lines)})
     if text and not found:
         raise RuleError("it holds no network")
+    return found
+
+
+def load(
+    client: Client, database: str, name: str, found: Sequence[str], now: float, cluster: str = ""
+) -> None:
+    """Put a list in the place of the one of that name; none drops it.
+
+    It is one insert, and the rules see it as a whole or not at all. Raises RuleError.
+    """
     table = f"{database}.networks{'_local' if cluster else ''}"
-    if not text and not rows(
+    if not found and not rows(
         client, f"SELECT 1 FROM {table} WHERE list = '{name}' AND network != '' LIMIT 1"
     ):
         raise RuleError(f"no list {name} was loaded")
@@ -31,4 +36,3 @@ def load(
     old = f"list = '{name}' AND at < fromUnixTimestamp64Milli({at}, 'UTC')"
     where = f" ON CLUSTER '{cluster}'" if cluster else ""
     execute(client, f"ALTER TABLE {table}{where} DELETE WHERE {old}")
-    return len(found)

@@ -14,7 +14,7 @@ from aiohttp import web
 from clickhouse_connect.driver.client import Client
 
 from consumer import networks, tallies
-from consumer.errors import StoreTrouble
+from consumer.errors import Misfit, StoreTrouble
 from consumer.revise import Reviser
 from consumer.settings import ConsumerSettings
 from consumer.sql.front import OWNER_HEADER
@@ -28,7 +28,8 @@ Open = Callable[[], Client]
 
 
 class Orders:
-    """Carries orders out. Synchronous; raises StoreTrouble, and RuleError on what is no list."""
+    """Carries orders out. Synchronous; raises StoreTrouble, RuleError on what is no list, and
+    Misfit where the rules cannot be used."""
 
     def __init__(self, open_client: Open, settings: ConsumerSettings, verdicts: Verdicts) -> None:
         self._open = open_client
@@ -36,18 +37,25 @@ class Orders:
         self._verdicts = verdicts
 
     def load_networks(self, name: str, text: bytes) -> dict[str, Any]:
-        """Put a list in the place of the one of that name; an empty one drops it."""
+        """Put a list in the place of the one of that name; an empty one drops it.
+
+        All of it, or nothing where the rules cannot be used.
+        """
+        found = networks.networks_of(text)
         with contextlib.closing(self._open()) as client:
-            at = self._settings.database, name, text, time.time(), self._settings.cluster
-            count = networks.load(client, *at)
+            lists = self._verdicts.listed(client) | {name: found}
+            self._verdicts.prepare(client, {n: of for n, of in lists.items() if of}, tried=True)
+            at = self._settings.database, name, found, time.time(), self._settings.cluster
+            networks.load(client, *at)
             self._verdicts.install(client)
         ruleset = self._verdicts.ruleset
         asked = {"private"} | {list for rule in ruleset.rules for list in (rule.network, rule.home)}
-        return {"networks": count, "ruleset": ruleset.version, "asked": name in asked}
+        return {"networks": len(found), "ruleset": ruleset.version, "asked": name in asked}
 
     def reclassify(self, since: int) -> dict[str, Any]:
         """Judge hits anew by the current rules, from a time on (Unix seconds)."""
         with contextlib.closing(self._open()) as client:
+            self._verdicts.prepare(client, self._verdicts.listed(client), tried=True)
             made = Reviser(
                 client, self._settings.database, self._verdicts, cluster=self._settings.cluster
             )
@@ -70,7 +78,7 @@ def add_orders(app: web.Application, orders: Orders, owner: str) -> None:
         try:
             async with turn:
                 return web.json_response(await tallies.finish(what, *given))
-        except RuleError as error:
+        except (RuleError, Misfit) as error:
             return web.Response(status=400, text=f"{error}\n")
         except StoreTrouble as trouble:
             return web.Response(status=503, text=f"{trouble}\n")

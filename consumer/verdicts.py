@@ -13,6 +13,7 @@ from clickhouse_connect.driver.client import Client
 from consumer.errors import Misfit, StoreTrouble
 from consumer.settings import ConsumerSettings
 from consumer.store import dictionary_access, execute, rows
+from consumer.trial import try_cases
 from schemas.rule import Rule, RuleError, quoted
 from schemas.ruleset import TOLD, Ruleset, Sql, load
 
@@ -94,10 +95,7 @@ class Verdicts:
             "local": "_local" if cluster else "",
             "access": access,
         }
-        try:
-            self.ruleset = load(rules)
-        except (RuleError, OSError) as error:
-            raise Misfit(f"HELIOGRAPH_RULES: {error}") from None
+        self.ruleset = self._load()
         self._seen: tuple[object, ...] = ()
         self._checked: tuple[Rule, ...] = ()
 
@@ -118,14 +116,28 @@ class Verdicts:
 
     def install(self, client: Client, networks: Mapping[str, Iterable[str]] | None = None) -> None:
         """See to it that the store has the dictionaries of these rules, and of the networks in it
-        or of those given.
+        or of those given. Raises Misfit.
         """
-        listed = dict(networks or {})
         seen = self._seen
         if networks is None:
             seen = rows(client, _SEEN.format(**self._names))[0]
-            listed = dict(rows(client, _LISTED.format(**self._names)))
-        ruleset = load(self._rules, listed)
+            networks = self.listed(client)
+        self.ruleset = self.prepare(client, networks)
+        self._seen = seen
+        self._forget(client, self.ruleset.version)
+
+    def listed(self, client: Client) -> dict[str, Sequence[str]]:
+        """The lists of networks in the store."""
+        return dict(rows(client, _LISTED.format(**self._names)))
+
+    def prepare(
+        self, client: Client, networks: Mapping[str, Iterable[str]], *, tried: bool = False
+    ) -> Ruleset:
+        """Make the dictionaries of today's rules with these networks, by which nobody judges yet.
+
+        `tried`: the tests of the user's rules must hold. Raises Misfit.
+        """
+        ruleset = self._load(networks)
         version = ruleset.version
         self._check(client, ruleset)
         self._fill(client, "places", version, ["place", "class", "rule", "home"], ruleset.places())
@@ -136,8 +148,15 @@ class Verdicts:
             if self._names["access"] and not self._seen:  # the password may have changed since
                 sql = sql.replace("DICTIONARY IF NOT EXISTS", "OR REPLACE DICTIONARY", 1)
             execute(client, sql)
-        self.ruleset, self._seen = ruleset, seen
-        self._forget(client, version)
+        if tried:
+            try_cases(client, self._database, ruleset)
+        return ruleset
+
+    def _load(self, networks: Mapping[str, Iterable[str]] | None = None) -> Ruleset:
+        try:
+            return load(self._rules, networks)
+        except (RuleError, OSError) as error:
+            raise Misfit(f"HELIOGRAPH_RULES: {error}") from None
 
     def _check(self, client: Client, ruleset: Ruleset) -> None:
         """Raise Misfit where a pattern is none: a dictionary would not find it, nor say so."""
@@ -151,7 +170,7 @@ class Verdicts:
                 try:
                     execute(client, f"SELECT {_tried(pattern)}")
                 except StoreTrouble as trouble:
-                    raise Misfit(f"rule {name}: {trouble}") from None
+                    raise Misfit(f"HELIOGRAPH_RULES: rule {name}: {trouble}") from None
             raise
         self._checked = ruleset.rules
 

@@ -16,6 +16,8 @@ KINDS: Final = ("sent", "open", "click", "cancelled", "bounced", "receipt")
 #: The detail of a send that was minted without a pixel.
 NO_PIXEL: Final = "no pixel"
 
+#: Browsers and mail programs announce a prefetch in one of these, or in several.
+PREFETCH_HEADERS: Final = ("sec-purpose", "purpose", "x-purpose", "x-moz")
 #: The longest value kept of each text field, in bytes before replacement of what is not UTF-8.
 BOUNDS: Final[Mapping[str, int]] = {
     "campaign": 255,
@@ -52,6 +54,15 @@ def clean(value: str, limit: int) -> str:
 def _wide(value: str) -> bool:
     """Whether a text holds surrogates that PEP 383 never makes."""
     return any(0xD800 <= ord(c) <= 0xDFFF and not 0xDC80 <= ord(c) <= 0xDCFF for c in value)
+
+
+def announced(headers: Mapping[str, str]) -> str:
+    """What all headers that may announce a prefetch say, by lower-case names."""
+    said = ""
+    for name in PREFETCH_HEADERS:
+        if value := headers.get(name):
+            said = f"{said}, {value}" if said else value
+    return said
 
 
 def send_part(campaign: str, send: str) -> bytes:

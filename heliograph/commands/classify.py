@@ -13,11 +13,11 @@ from typing import Any, Final
 import msgspec
 import orjson
 
-from collector.beacon import announced
 from consumer.settings import ConsumerSettings
 from heliograph import lists, options
 from heliograph.errors import Failure, UsageError
 from heliograph.settings import read
+from schemas.event import announced
 
 _TOGETHER: Final = 50_000
 

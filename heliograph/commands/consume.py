@@ -5,6 +5,7 @@ from argparse import ArgumentParser, Namespace
 from consumer.settings import ConsumerSettings
 from heliograph import options
 from heliograph.errors import UsageError
+from heliograph.own_rules import check
 from heliograph.settings import read
 
 
@@ -22,6 +23,7 @@ def run(args: Namespace) -> int:
     settings = read(ConsumerSettings, args)
     if not settings.kafka or not settings.clickhouse:
         raise UsageError("name both: --kafka HOST:PORT,… and --clickhouse URL")
+    check(settings.rules)
     from consumer.main import serve
 
     return serve(settings)

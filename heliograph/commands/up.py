@@ -8,6 +8,7 @@ import msgspec
 from collector.settings import CollectorSettings
 from consumer.settings import ConsumerSettings
 from heliograph import options
+from heliograph.own_rules import check
 from heliograph.settings import is_given, read
 
 # What belongs to Kafka and ClickHouse, or is set from the collector's side.
@@ -32,4 +33,6 @@ def run(args: Namespace) -> int:
     logging.getLogger("asyncio").setLevel(logging.ERROR)
     collector = msgspec.structs.replace(read(CollectorSettings, args), kafka=())
     anywhere = not is_given("health_port", args)
-    return up.run(collector, read(ConsumerSettings, args), any_health_port=anywhere)
+    consumer = read(ConsumerSettings, args)
+    check(consumer.rules)
+    return up.run(collector, consumer, any_health_port=anywhere)

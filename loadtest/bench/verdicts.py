@@ -16,7 +16,6 @@ from typing import Final
 
 from clickhouse_connect.driver.client import Client
 
-from collector.beacon import announced
 from consumer import networks
 from consumer.batch import Batch, Block
 from consumer.migrate import migrate
@@ -122,7 +121,7 @@ def _bodies(chance: random.Random, count: int) -> list[bytes]:
                 address=_address(chance, agent),
                 user_agent=agent,
                 accept_language=headers.get("accept-language", ""),
-                prefetch=announced(headers),
+                prefetch=event.announced(headers),
             )
         )
     return found

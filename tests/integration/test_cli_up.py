@@ -274,3 +274,13 @@ def test_a_taken_port_is_said(tmp_path: Path, capfd: pytest.CaptureFixture[str])
         assert heliograph(*argv, "--port", "0", "--sql-port", port) == 2
         assert f"port {port}" in capfd.readouterr().err
     assert not (tmp_path / "data" / "up.json").exists()
+
+
+def test_rules_that_cannot_be_used_end_it_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "mine.toml").write_text("[[rule")
+    monkeypatch.setenv("HELIOGRAPH_RULES", str(tmp_path))
+    assert heliograph("up", "--data", tmp_path / "data", "--port", "0") == 1
+    assert "HELIOGRAPH_RULES: mine.toml: " in capfd.readouterr().err
+    assert not (tmp_path / "data").exists()

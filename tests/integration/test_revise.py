@@ -3,6 +3,7 @@
 import threading
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -10,14 +11,17 @@ from clickhouse_connect.driver.client import Client
 
 from consumer import networks
 from consumer.audit import audit
+from consumer.errors import Misfit
+from consumer.orders import Orders
 from consumer.revise import Reviser
+from consumer.settings import ConsumerSettings
 from consumer.store import execute, open_embedded, rows
 from consumer.verdicts import Verdicts
 from tests.store import NOW, OTHER, batch, block, body, client, writer
 
 __all__ = ["client"]
 FIREFOX = "Mozilla/5.0 (X11; Linux x86_64; rv:128.0) Gecko/20100101 Firefox/128.0"
-APPLE = "172.224.224.0/27,GB,GB-EN,London,\n2a02:26f7::/64,US,,\n"
+APPLE = networks.networks_of(b"172.224.224.0/27,GB,GB-EN,London,\n2a02:26f7::/64,US,,\n")
 
 
 @pytest.fixture
@@ -45,7 +49,7 @@ def test_other_networks_change_what_was_judged_and_twice_is_once(
     execute(client, "ALTER TABLE heliograph.events UPDATE address = '', user_agent = '' "
             "WHERE seq = 4 SETTINGS mutations_sync = 2")  # fmt: skip
     assert reviser.reclassify() == []
-    assert networks.load(client, "heliograph", "apple-egress", APPLE.encode(), NOW) == 2
+    networks.load(client, "heliograph", "apple-egress", APPLE, NOW)
     changed = ("prefetch", "apple-mpp", "unknown", "apple-mpp-elsewhere")
     assert reviser.reclassify(NOW - 60) == [(*changed, 1)]
     assert reviser.reclassify(NOW - 60) == []
@@ -66,9 +70,34 @@ def test_other_networks_change_what_was_judged_and_twice_is_once(
     )
     counted = rows(client, by_class)
     assert counted == rows(client, f"{by_class} SETTINGS optimize_use_projections = 0")
-    assert networks.load(client, "heliograph", "apple-egress", b"", NOW + 1) == 0
+    networks.load(client, "heliograph", "apple-egress", [], NOW + 1)
     back = ("unknown", "apple-mpp-elsewhere", "prefetch", "apple-mpp")
     assert reviser.reclassify() == [(*back, 2)]
+
+
+def test_networks_are_loaded_as_a_whole_or_not_at_all(client: Client, tmp_path: Path) -> None:
+    rules = tmp_path / "rules"
+    rules.mkdir()
+    verdicts = Verdicts("heliograph", rules=rules)
+    orders = Orders(partial(open_embedded, tmp_path / "store"), ConsumerSettings(), verdicts)
+    rule = '[[rule]]\nid = "x"\nclass = "scanner"\nconfidence = "low"\nsource = ""\n'
+    before = verdicts.ruleset
+    for text in (
+        "[[rule",
+        f"{rule}test = []\nagent = 'A(?=B)'",
+        f"{rule}test = ['B']\nagent = 'A'",
+    ):
+        (rules / "mine.toml").write_text(text)
+        with pytest.raises(Misfit, match="HELIOGRAPH_RULES: "):
+            orders.load_networks("self", b"198.51.100.0/24")
+        assert rows(client, "SELECT count() FROM heliograph.networks") == [(0,)]
+        with pytest.raises(Misfit, match="HELIOGRAPH_RULES: "):
+            orders.reclassify(0)
+        assert verdicts.ruleset is before
+    (rules / "mine.toml").write_text(f"{rule}test = ['A']\nagent = '^A$'")
+    assert orders.load_networks("self", b"198.51.100.0/24")["networks"] == 1
+    assert rows(client, "SELECT network FROM heliograph.networks") == [("198.51.100.0/24",)]
+    assert verdicts.ruleset.version != before.version
 
 
 def test_while_the_line_runs(client: Client, tmp_path: Path) -> None:
@@ -91,8 +120,8 @@ def test_while_the_line_runs(client: Client, tmp_path: Path) -> None:
     inserting = threading.Thread(target=insert)
     inserting.start()
     for turn in range(3):
-        text = b"" if turn % 2 else APPLE.encode()
-        networks.load(other, "heliograph", "apple-egress", text, NOW + turn)
+        found = [] if turn % 2 else APPLE
+        networks.load(other, "heliograph", "apple-egress", found, NOW + turn)
         reviser.reclassify()
         time.sleep(0.05)
     stop.set()

@@ -13,11 +13,11 @@ from clickhouse_connect.driver.client import Client
 from hypothesis import given
 from hypothesis import strategies as st
 
-from collector.beacon import announced
 from consumer.classify import Hit, judging
 from consumer.errors import Misfit
 from consumer.store import rows
 from heliograph.commands import accuracy, classify
+from schemas.event import announced
 from schemas.rule import Case, Rule, RuleError
 from schemas.ruleset import PART, Ruleset, load, parse
 from tests.store import batch, block, body, client, writer
@@ -127,6 +127,29 @@ def test_users_add_and_replace_rules(tmp_path: Path) -> None:
     (tmp_path / "45-mine.toml").write_text(f"{rule}agent = 'Example(?=Gate)'\n")
     with pytest.raises(Misfit, match="rule x: "), judging(tmp_path):
         pass
+
+
+def test_the_tests_of_a_users_rules_are_tried(tmp_path: Path) -> None:
+    rule = '[[rule]]\nid = "{}"\nclass = "human"\nconfidence = "low"\nsource = ""\n'
+    good = (
+        "before = 60\nnetwork = 'lab'\nagent = 'Post'\n"
+        "test = [{ ua = 'Post', ip = '203.0.113.9', delay_s = 5, lists = ['lab'] }]\n"
+    )
+    mine = tmp_path / "05-mine.toml"
+    mine.write_text(rule.format("good") + good)
+    with judging(tmp_path):
+        pass
+    mine.write_text(
+        rule.format("good") + good + rule.format("other") + "agent = 'It.s$'\n"
+        'test = ["It\'s", "curl/8", { ua = "It\'s", headers = { X-Moz = "prefetch" } },'
+        '{ ip = "::1" }]\n'
+    )
+    with pytest.raises(Misfit) as failed, judging(tmp_path):
+        pass
+    assert str(failed.value) == (
+        "HELIOGRAPH_RULES: rule other: its test ua = 'curl/8' is judged scanner by http-library; "
+        "rule other: its test ip = '::1' is judged scanner by no-agent"
+    )
 
 
 def test_people_are_no_robots_for_what_their_device_or_office_is_called() -> None:
