@@ -16,6 +16,7 @@ from schemas.token import Purpose
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 _NO_STORE: Final = {"Cache-Control": "no-store"}
+_OPTOUT: Final = r"/{prefix:(?:[\s\S]*/)?}optout/{token:[\s\S]*}"
 
 
 class Edge:
@@ -64,12 +65,14 @@ def plain(status: int, text: str, *, close: bool = False) -> web.Response:
 
 def make_app(
     edge: Edge,
+    page: tuple[Handler, Handler],
     posts: Mapping[str, Handler],
     public_url: str,
     metrics: EdgeMetrics,
     draining: Callable[[], bool],
 ) -> web.Application:
-    """The application; `posts` are the handlers of POST by their path.
+    """The application; `page` are the handlers of GET and POST of the page that opts out, `posts`
+    those of POST by their path.
 
     A proxy may strip the path of `public_url` or not, and mails that are out
     may have been minted under another one, so pixels and links are served under any prefix.
@@ -79,6 +82,8 @@ def make_app(
     # Of any character: an escaped line end makes no pixel a 404.
     app.router.add_get(r"/{prefix:(?:[\s\S]*/)?}o/{token:[\s\S]*}", edge.pixel)
     app.router.add_get(r"/{prefix:(?:[\s\S]*/)?}c/{token:[\s\S]*}", edge.click)
+    app.router.add_get(_OPTOUT, page[0])
+    app.router.add_post(_OPTOUT, page[1])
     for prefix in {"", urlsplit(public_url).path.rstrip("/")}:
         for path, handler in posts.items():
             app.router.add_post(prefix + path, handler)

@@ -65,16 +65,18 @@ class Beacon:
         commit: GroupCommit,
         clock: Callable[[], float],
         metrics: EdgeMetrics,
+        opted_out: set[str],
         bound: Bound,
         most: Mode,
     ) -> None:
-        """`most` is the installation's consent mode: of a token's and this the lower one holds.
-        `bound` is of anonymous hits.
+        """`opted_out` are recipients of whom nothing is recorded, `most` is the installation's
+        consent mode: of a token's and this the lower one holds. `bound` is of anonymous hits.
         """
         self._keys = keys
         self._commit = commit
         self._clock = clock
         self._hits = metrics.hits
+        self._opted_out = opted_out
         self._bound = bound
         self._most = most
         self._send_parts: dict[tuple[str, str], bytes] = {}
@@ -118,6 +120,9 @@ class Beacon:
         """
         fields, key_id = self._keys.unseal(purpose, text)
         campaign, send, recipient, sent_at, mode, link = fields
+        if self._opted_out and recipient in self._opted_out:
+            self._hits[purpose, "opted_out"] += 1
+            return link, b""
         full = mode is _FULL and self._most is _FULL
         if not full:
             mode = min(mode, self._most)

@@ -10,13 +10,23 @@ from prometheus_client.registry import Collector
 from collector.group_commit import GroupCommit
 from collector.journal import LOSSES
 from collector.keys import Keys
+from collector.optouts import Optouts
 from schemas.token import Purpose
 
 disable_created_metrics()  # type: ignore[no-untyped-call]
 
 #: Why a hit on a pixel or a link was not recorded; "recorded" where it was given to the journal.
 #: off: the consent mode keeps nothing. excess: more anonymous ones than a minute may have.
-RESULTS: Final = ("recorded", "off", "excess", "malformed", "unknown_key", "forged", "content")
+RESULTS: Final = (
+    "recorded",
+    "off",
+    "opted_out",
+    "excess",
+    "malformed",
+    "unknown_key",
+    "forged",
+    "content",
+)
 
 
 class EdgeMetrics(Collector):
@@ -91,6 +101,23 @@ class JournalMetrics(Collector):
             "0 while the key file cannot be read and older keys are in use",
             0 if self._keys.trouble else 1,
         )
+
+
+class OptoutMetrics(Collector):
+    """What a worker knows of opt-outs, read when asked."""
+
+    def __init__(self, optouts: Optouts) -> None:
+        self._optouts = optouts
+
+    def collect(self) -> Iterable[Metric]:
+        """The families at this moment."""
+        yield GaugeMetricFamily(
+            "heliograph_opted_out", "Recipients that have opted out", len(self._optouts.recipients)
+        )
+        yield CounterMetricFamily(
+            "heliograph_optouts_damaged", "Lines of the opt-outs' file that are no entries",
+            self._optouts.damaged,
+        )  # fmt: skip
 
 
 class ShipperMetrics:

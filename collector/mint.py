@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from html import escape
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, Protocol
 from urllib.parse import quote
 
 import idna
@@ -18,7 +18,7 @@ from collector.clock import SLACK_SECONDS
 from schemas import event
 from schemas.consent import Consent, Mode
 from schemas.keyring import Keyring
-from schemas.token import Sealed
+from schemas.token import MAX_NAME, Sealed
 
 #: The send of what the sender looks at before: its hits are of class `self` (schemas/rules).
 PREVIEW: Final = "~preview"
@@ -59,7 +59,8 @@ class SendRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
 class Minted(NamedTuple):
     """The URLs of one send, its recipient as sealed, and the body of the event that records it
-    (b"" where the consent mode records none).
+    (b"" where the consent mode records none). `optout_url` is the page where the recipient opts
+    out, "" where the URLs name none.
 
     The URLs may be used once the body is in a journal or has been answered for.
     """
@@ -69,6 +70,7 @@ class Minted(NamedTuple):
     pixel_html: str
     links: Mapping[str, str]
     body: bytes
+    optout_url: str = ""
 
 
 class Mint:
@@ -109,12 +111,13 @@ class Mint:
         pixel = "" if request.no_pixel else f"{self._base}/o/{pixel}.gif"
         links = {name: self._click(sealed, name, url) for name, url in request.links.items()}
         html = _HTML.format(escape(pixel)) if pixel else ""
-        return Minted(sealed.recipient, pixel, html, links, self._body(request, sealed, now))
+        body = self._body(request, sealed, now)
+        return Minted(sealed.recipient, pixel, html, links, body, self._optout(sealed))
 
     def _sealed(self, request: SendRequest, sent_at: int) -> Sealed:
         """What the tokens say: below pseudonymous the same for all recipients of a send."""
         mode = min(self._most, Mode.of(request.consent))
-        recipient = self._recipient(request, mode)
+        recipient = recipient_key(self._keyring, request, sealed=mode >= Mode.PSEUDONYMOUS)
         if mode < Mode.PSEUDONYMOUS:
             recipient, sent_at = "", 0
         return Sealed(request.campaign, request.send or request.campaign, recipient, sent_at, mode)
@@ -136,17 +139,10 @@ class Mint:
             detail=event.NO_PIXEL if request.no_pixel else "",
         )
 
-    def _recipient(self, request: SendRequest, mode: Mode) -> str:
-        recipient = request.recipient.strip()
-        if not recipient:
-            raise ValueError("recipient is empty")
-        if request.hash_recipient:
-            return self._keyring.hash_recipient(recipient)
-        sealed = mode >= Mode.PSEUDONYMOUS
-        if sealed and not request.allow_address and _ADDRESS.search(recipient):
-            raise ValueError("recipient looks like an e-mail address: hash it, use a key of your "
-                             "own, or allow addresses")  # fmt: skip
-        return recipient
+    def _optout(self, sealed: Sealed) -> str:
+        if not sealed.recipient:
+            return ""
+        return f"{self._base}/optout/{self._keyring.seal('optout', sealed)}"
 
     def _click(self, sealed: Sealed, name: str, url: str) -> str:
         try:
@@ -154,6 +150,37 @@ class Mint:
         except ValueError as error:
             raise ValueError(f"link {name!r}: {error}") from None
         return f"{self._base}/c/{token}"
+
+
+class Named(Protocol):
+    """What names a recipient."""
+
+    @property
+    def recipient(self) -> str:
+        """A key, or what is to be hashed."""
+
+    @property
+    def hash_recipient(self) -> bool:
+        """Whether it is to be hashed."""
+
+    @property
+    def allow_address(self) -> bool:
+        """Whether it may be an address."""
+
+
+def recipient_key(keyring: Keyring, named: Named, *, sealed: bool = True) -> str:
+    """A recipient's key as tokens seal it; raises ValueError with the reason it is refused for."""
+    recipient = named.recipient.strip()
+    if not recipient:
+        raise ValueError("recipient is empty")
+    if len(recipient.encode()) > MAX_NAME:
+        raise ValueError(f"recipient is longer than {MAX_NAME} bytes")
+    if named.hash_recipient:
+        return keyring.hash_recipient(recipient)
+    if sealed and not named.allow_address and _ADDRESS.search(recipient):
+        raise ValueError("recipient looks like an e-mail address: hash it, use a key of your "
+                         "own, or allow addresses")  # fmt: skip
+    return recipient
 
 
 def _kind(request: SendRequest) -> event.Kind:

@@ -10,7 +10,7 @@ import hmac
 import itertools
 import tempfile
 from collections.abc import Callable, Iterator
-from typing import IO, Final
+from typing import IO, Final, TypeVar
 
 import msgspec
 import orjson
@@ -23,6 +23,7 @@ from collector.metrics import EdgeMetrics
 from collector.mint import Mint, SendRequest
 from collector.settings import CollectorSettings
 
+T = TypeVar("T")
 #: Lines that go to the journal, and are then answered, together.
 GROUP: Final = 500
 #: Lines minted without letting a pixel in between (each takes some 20 us).
@@ -35,23 +36,15 @@ _IN_MEMORY: Final = 1 << 20
 _decode = msgspec.json.Decoder(SendRequest).decode
 
 
-class Sends:
-    """The handler of POST /v1/sends."""
+class Lines:
+    """A handler of NDJSON, answered line by line."""
 
-    def __init__(
-        self,
-        settings: CollectorSettings,
-        keys: Keys,
-        commit: GroupCommit,
-        clock: Callable[[], float],
-        metrics: EdgeMetrics,
-    ) -> None:
-        """`settings.public_url` is set."""
+    def __init__(self, settings: CollectorSettings) -> None:
         self._settings = settings
-        self._keys = keys
-        self._commit = commit
-        self._clock = clock
-        self._counts = metrics.sends
+
+    async def _record(self, group: list[tuple[int, bytes | None]]) -> list[bytes]:
+        """The answers to some lines, once what they say is kept."""
+        raise NotImplementedError
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """Check the key, take the body, answer line by line."""
@@ -81,12 +74,10 @@ class Sends:
             headers={"Content-Type": "application/x-ndjson", "Cache-Control": "no-store"}
         )
         await answer.prepare(request)
-        settings = self._settings
-        mint = Mint(self._keys.ring, settings.public_url, self._clock, settings.mode)
         lines = _lines(spool)
         try:
             while group := list(itertools.islice(lines, GROUP)):
-                told = b"".join(await self._record(mint, group))
+                told = b"".join(await self._record(group))
                 async with asyncio.timeout(WRITE_SECONDS):
                     await answer.write(told)
             await answer.write_eof()
@@ -95,8 +86,28 @@ class Sends:
                 request.transport.abort()
         return answer
 
-    async def _record(self, mint: Mint, group: list[tuple[int, bytes | None]]) -> list[bytes]:
-        """The answers to some lines, once their events are in the journal."""
+
+class Sends(Lines):
+    """The handler of POST /v1/sends."""
+
+    def __init__(
+        self,
+        settings: CollectorSettings,
+        keys: Keys,
+        commit: GroupCommit,
+        clock: Callable[[], float],
+        metrics: EdgeMetrics,
+    ) -> None:
+        """`settings.public_url` is set."""
+        super().__init__(settings)
+        self._keys = keys
+        self._commit = commit
+        self._clock = clock
+        self._counts = metrics.sends
+
+    async def _record(self, group: list[tuple[int, bytes | None]]) -> list[bytes]:
+        settings = self._settings
+        mint = Mint(self._keys.ring, settings.public_url, self._clock, settings.mode)
         answers: list[tuple[int, bytes]] = []
         bodies: dict[int, bytes] = {}
         refused = 0
@@ -106,7 +117,7 @@ class Sends:
                 if body:
                     bodies[number] = body
             except ValueError as error:
-                text = _error(number, str(error))
+                text = refuse_line(number, str(error))
                 refused += 1
             answers.append((number, text))
             if done % SLICE == 0:
@@ -116,7 +127,7 @@ class Sends:
         if stored and not await asyncio.shield(stored[-1]):
             self._counts["lost"].inc(len(bodies))
             reason = "not recorded, for the journal cannot be written: send it again later"
-            return [_error(n, reason) if n in bodies else text for n, text in answers]
+            return [refuse_line(n, reason) if n in bodies else text for n, text in answers]
         self._counts["recorded"].inc(len(bodies))
         return [text for _, text in answers]
 
@@ -175,23 +186,29 @@ def _lines(spool: IO[bytes]) -> Iterator[tuple[int, bytes | None]]:
             yield number, line
 
 
-def _mint_line(mint: Mint, number: int, line: bytes | None) -> tuple[bytes, bytes]:
-    """A line's answer and its event; ValueError with the reason it is refused for."""
+def read_line(decode: Callable[[bytes], T], line: bytes | None) -> T:
+    """What a line says; ValueError with the reason it is refused for."""
     if line is None:
         raise ValueError(f"the line is longer than {MAX_LINE} bytes")
     try:
-        request = _decode(line)
+        return decode(line)
     except UnicodeDecodeError:
         raise ValueError("the line is not UTF-8") from None
+
+
+def _mint_line(mint: Mint, number: int, line: bytes | None) -> tuple[bytes, bytes]:
+    """A line's answer and its event; ValueError with the reason it is refused for."""
+    request = read_line(_decode, line)
     minted = mint.send(request)
     told: dict[str, object] = {"line": number, "recipient": minted.recipient}
     if request.cancelled or request.bounced:
         told["cancelled" if request.cancelled else "bounced"] = True
     else:
         told |= {"pixel_url": minted.pixel_url, "pixel_html": minted.pixel_html,
-                 "links": minted.links}  # fmt: skip
+                 "links": minted.links, "optout_url": minted.optout_url}  # fmt: skip
     return orjson.dumps(told, option=orjson.OPT_APPEND_NEWLINE), minted.body
 
 
-def _error(number: int, reason: str) -> bytes:
+def refuse_line(number: int, reason: str) -> bytes:
+    """The answer to a line that is refused."""
     return orjson.dumps({"line": number, "error": reason}, option=orjson.OPT_APPEND_NEWLINE)

@@ -28,15 +28,20 @@ from collector.hot_path import HotPath
 from collector.journal import Journal, Loss
 from collector.keys import Keys
 from collector.listener import Listener
-from collector.metrics import EdgeMetrics, JournalMetrics
+from collector.metrics import EdgeMetrics, JournalMetrics, OptoutMetrics
+from collector.opting import Keeper, OptoutLines
+from collector.optout_page import Page
+from collector.optouts import Optouts
 from collector.plain import Plain
 from collector.receipts import Receipts
 from collector.sends import Sends
 from collector.settings import CollectorSettings
 from schemas.child import end_of_service, read_settings, start_logging
 from schemas.journal.directory import journal_id
+from schemas.optout import FILE
 
 _KEYS_SECONDS: Final = 2.0
+_OPTOUTS_SECONDS: Final = 1.0
 _SWEEP_SECONDS: Final = 5.0
 KEEPALIVE_SECONDS: Final = 75.0
 #: How long connections may ask on while draining, each answer being their last.
@@ -69,8 +74,13 @@ class Worker:
         self.registry = CollectorRegistry()
         self.registry.register(JournalMetrics(self.commit, self.keys, settings.journal_max_bytes))
         self.metrics = EdgeMetrics(self.registry)
-        bound = Bound.of(settings)
-        self.beacon = Beacon(self.keys, self.commit, time.time, self.metrics, bound, settings.mode)
+        self.optouts = Optouts(settings.data / FILE, self.keys.ring.content.hash_secret)
+        self.optouts.refresh()
+        self.registry.register(OptoutMetrics(self.optouts))
+        self.beacon = Beacon(
+            self.keys, self.commit, time.time, self.metrics, self.optouts.recipients,
+            Bound.of(settings), settings.mode,
+        )  # fmt: skip
         self.proxies = TrustedProxies(settings.trusted_proxies)
 
     def runner(self, **options: Any) -> web.AppRunner:
@@ -79,8 +89,15 @@ class Worker:
         sends = Sends(self.settings, self.keys, self.commit, time.time, self.metrics)
         url = self.settings.public_url
         receipts = Receipts(self.settings, self.commit, time.time)
-        posts = {"/v1/sends": sends.handle, "/v1/receipts": receipts.handle}
-        app = make_app(edge, posts, url, self.metrics, lambda: self.draining)
+        keeper = Keeper(self.optouts, self.commit, time.time)
+        page = Page(self.keys, keeper)
+        posts = {
+            "/v1/sends": sends.handle, "/v1/receipts": receipts.handle,
+            "/v1/optouts": OptoutLines(self.settings, self.keys, keeper).handle,
+        }  # fmt: skip
+        app = make_app(
+            edge, (page.show, page.take), posts, url, self.metrics, lambda: self.draining
+        )
         return http1.Runner(app, self.metrics.bad_requests.inc, **options)
 
     def hot_path(self, hand_over: Callable[[], asyncio.Protocol]) -> HotPath:
@@ -93,10 +110,10 @@ class Worker:
         """Whether events can be taken."""
         trouble = self.commit.journal.trouble
         reasons = (_TROUBLE[trouble],) if trouble else ()
-        return State(
-            ("draining", *reasons) if self.draining else reasons,
-            (f"key file: {self.keys.trouble}",) if self.keys.trouble else (),
-        )
+        notes = [f"key file: {self.keys.trouble}"] if self.keys.trouble else []
+        if self.optouts.trouble:
+            notes.append(self.optouts.trouble)
+        return State(("draining", *reasons) if self.draining else reasons, tuple(notes))
 
     async def serve(self, listener: socket.socket, health: socket.socket) -> None:
         """Answer until told to end, then finish what is in flight and seal the journal."""
@@ -104,6 +121,7 @@ class Worker:
         tasks = [
             asyncio.create_task(self.commit.run()),
             asyncio.create_task(self._watch_keys()),
+            asyncio.create_task(self._watch_optouts()),
         ]
         runner = self.runner(
             keepalive_timeout=KEEPALIVE_SECONDS, shutdown_timeout=self.settings.drain_seconds / 2
@@ -133,6 +151,12 @@ class Worker:
         while True:
             await asyncio.sleep(_KEYS_SECONDS)
             self.keys.refresh()
+
+    async def _watch_optouts(self) -> None:
+        """A step takes a millisecond: what comes meanwhile is answered between two."""
+        while True:
+            more = self.optouts.step()
+            await asyncio.sleep(0 if more else _OPTOUTS_SECONDS)
 
 
 async def _sweep(hot: HotPath) -> None:

@@ -23,7 +23,7 @@ from clickhouse_connect.driver.client import Client
 from consumer.batch import Partition
 from consumer.errors import StoreTrouble
 from consumer.store import execute, reactions, rows
-from schemas.event import KINDS
+from schemas.event import KINDS, UNNAMED
 
 #: Numbers are decimals because ClickHouse lets integers overflow silently while parsing, with
 #: a fraction so that one is seen instead of cut off.
@@ -38,7 +38,7 @@ _COLUMNS: Final = f"""
     CONSTRAINT sent_at CHECK sent_at BETWEEN 0 AND 4294967295,
     CONSTRAINT kind CHECK kind IN ({str(KINDS)[1:-1]}),
     CONSTRAINT consent CHECK consent IN ('', 'pseudonymous', 'anonymous'),
-    CONSTRAINT campaign CHECK campaign != '' OR kind = 'receipt'
+    CONSTRAINT campaign CHECK campaign != '' OR kind IN ({str(UNNAMED)[1:-1]})
 """
 #: Nothing is guessed: a field of the wrong type or an unknown one makes a line poison.
 _STRICT: Final = {

@@ -20,6 +20,7 @@ COMMANDS: Final = {
     "mint": "turn a list of recipients into pixel URLs, and record the sends",
     "sends": "take back recorded sends",
     "bounces": "record that mails came back",
+    "optout": "record nothing of recipients any more, or again; list them",
     "receipts": "record a read receipt: one message on standard input",
     "inactive": "list recipients without any evidence of reading",
     "report": "show open rates, and who, when and with what",

@@ -19,6 +19,7 @@ import msgspec
 from collector.journal import Journal
 from collector.keys import Keys
 from collector.mint import Mint, Minted, SendRequest, unix_seconds
+from collector.optouts import Optouts
 from collector.receipt import Receipt, parse
 from collector.ring import claim
 from collector.settings import CollectorSettings
@@ -27,7 +28,9 @@ from heliograph.errors import Failure, UsageError
 from heliograph.http import connect
 from heliograph.secrets import warn_of_mode
 from heliograph.settings import MintSettings
+from schemas.event import optout as optout_event
 from schemas.journal.directory import journal_id
+from schemas.optout import FILE
 
 _RELOAD_SECONDS: Final = 5.0
 
@@ -109,6 +112,32 @@ class JournalRecorder:
             journal.sync()
         return receipt
 
+    def opt_out(
+        self, recipients: Sequence[str], out: bool, *, hash_recipients: bool = False
+    ) -> int:
+        """Opt recipients out or in again, as they were minted or by what is to be hashed; how many
+        were not. Running collectors of this directory obey within seconds. Raises ValueError or
+        Failure.
+        """
+        ring = self._keys.ring
+        optouts = Optouts(self._settings.data / FILE, ring.content.hash_secret)
+        optouts.refresh()
+        changed = optouts.changes(
+            map(ring.hash_recipient, recipients) if hash_recipients else recipients, out
+        )
+        now = time.time()
+        lines = optouts.seal(changed, out, int(now * 1000))
+        with self._lock:
+            journal = self._open()
+            if changed and not journal.append([optout_event(name, out, now) for name in changed]):
+                raise Failure(f"the journal cannot be written ({journal.trouble})")
+            journal.sync()
+        try:
+            optouts.append(lines)
+        except OSError as error:
+            raise Failure(f"the opt-outs cannot be written: {error}") from None
+        return len(changed)
+
     def preview(self, request: SendRequest) -> Minted:
         """Mint without a record, for a send that is recorded already; raises ValueError."""
         then = unix_seconds(request.sent_at or time.time())
@@ -158,6 +187,7 @@ class _Answer(msgspec.Struct):
     pixel_url: str = ""
     pixel_html: str = ""
     links: dict[str, str] = {}
+    optout_url: str = ""
     error: str = ""
 
 
@@ -195,7 +225,8 @@ class RemoteRecorder:
             for line in text.splitlines():
                 told = msgspec.json.decode(line, type=_Answer)
                 answers[told.line] = Refusal(told.error) if told.error else Minted(
-                    told.recipient, told.pixel_url, told.pixel_html, told.links, b""
+                    told.recipient, told.pixel_url, told.pixel_html, told.links, b"",
+                    told.optout_url,
                 )  # fmt: skip
             return [answers[number] for number in range(1, len(requests) + 1)]
         except (msgspec.MsgspecError, KeyError):
@@ -207,6 +238,21 @@ class RemoteRecorder:
         with self._lock:
             self._post("/v1/receipts", raw)
         return receipt
+
+    def opt_out(
+        self, recipients: Sequence[str], out: bool, *, hash_recipients: bool = False
+    ) -> int:
+        """As JournalRecorder.opt_out; how many are kept, changed or not."""
+        more = {"out": out, "hash_recipient": hash_recipients, "allow_address": True}
+        lines = [msgspec.json.encode({"recipient": name, **more}) for name in recipients]
+        with self._lock:
+            text = self._post("/v1/optouts", b"\n".join(lines))
+        told = [msgspec.json.decode(line, type=_Answer) for line in text.splitlines()]
+        if failed := [answer for answer in told if answer.error]:
+            raise Failure(f"{len(failed)} were refused: {failed[0].error}")
+        if len(told) != len(lines):
+            raise Failure(f"the answer of {self.url} broke off: run it again")
+        return len(told)
 
     def _post(self, where: str, body: bytes) -> bytes:
         """What is answered with status 200; raises Failure."""

@@ -11,8 +11,12 @@ from typing import Final, Literal
 
 from orjson import dumps as _dumps
 
-Kind = Literal["sent", "open", "click", "cancelled", "bounced", "receipt"]
-KINDS: Final = ("sent", "open", "click", "cancelled", "bounced", "receipt")
+Kind = Literal["sent", "open", "click", "cancelled", "bounced", "receipt", "optout", "optin"]
+KINDS: Final = (
+    "sent", "open", "click", "cancelled", "bounced", "receipt", "optout", "optin"
+)  # fmt: skip
+#: Kinds whose events are of no campaign.
+UNNAMED: Final = ("receipt", "optout", "optin")
 #: The detail of a send that was minted without a pixel.
 NO_PIXEL: Final = "no pixel"
 
@@ -165,6 +169,12 @@ def event(
         send_part(campaign, send),
         client_part(method, user_agent, accept_language, prefetch),
     )
+
+
+def optout(recipient: str, out: bool, now: float) -> bytes:
+    """What tells the store that a recipient opted out at a time in Unix seconds, or in again."""
+    kind: Kind = "optout" if out else "optin"
+    return event(int(now * 1000), kind, campaign="", send="", recipient=recipient, key_id="")
 
 
 def block(journal: str, first_seq: int, bodies: Sequence[bytes]) -> bytes:

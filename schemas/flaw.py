@@ -5,7 +5,7 @@ from typing import Annotated, Final, Literal
 import msgspec
 from msgspec import Meta
 
-from schemas.event import Kind
+from schemas.event import UNNAMED, Kind
 
 
 class Line(msgspec.Struct, forbid_unknown_fields=True):
@@ -33,7 +33,7 @@ class Line(msgspec.Struct, forbid_unknown_fields=True):
     consent: Literal["", "pseudonymous", "anonymous"] = ""
 
     def __post_init__(self) -> None:
-        if not self.campaign and self.kind != "receipt":
+        if not self.campaign and self.kind not in UNNAMED:
             raise ValueError("campaign is empty")
 
 

@@ -2,7 +2,7 @@
 
     text    = base64url(key id, 3 bytes) base64url(seal)        both without padding
     seal    = AES-SIV (RFC 5297) of the payload under the key's 64 bytes, with one string of
-              associated data: "heliograph/1/open" or "heliograph/1/click"; 16 bytes of tag first
+              associated data: "heliograph/1/open", "…/click" or "…/optout"; 16 bytes of tag first
     payload = version and consent mode (1 byte: 0x10 | mode)
               sent_at in Unix seconds, 0 if unknown (4 bytes, big-endian)
               campaign, send, recipient, each a length byte and that many bytes of UTF-8
@@ -26,7 +26,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESSIV
 
 from schemas.consent import Mode
 
-Purpose = Literal["open", "click"]
+Purpose = Literal["open", "click", "optout"]
 Reason = Literal["malformed", "unknown_key", "forged", "content"]
 
 KEY_BYTES: Final = 64
@@ -34,7 +34,11 @@ MIN_TEXT: Final = 28
 MAX_TEXT: Final = 4096
 MAX_NAME: Final = 255
 MAX_LINK: Final = 2048
-_DATA: Final = {"open": [b"heliograph/1/open"], "click": [b"heliograph/1/click"]}
+_DATA: Final = {
+    "open": [b"heliograph/1/open"],
+    "click": [b"heliograph/1/click"],
+    "optout": [b"heliograph/1/optout"],
+}
 _TEXT: Final = re.compile(rb"[A-Za-z0-9_-]{%d,%d}" % (MIN_TEXT, MAX_TEXT))
 _LETTERS: Final = (string.ascii_letters + string.digits).encode()
 _OTHERS: Final = bytes(set(range(256)) - set(_LETTERS + b"-_"))
@@ -111,7 +115,7 @@ def pack(purpose: Purpose, sealed: Sealed) -> bytes:
     if purpose == "click":
         check_link(sealed.link)
     elif sealed.link:
-        raise ValueError("a pixel has no link")
+        raise ValueError("only a link has a target")
     return b"".join(
         (
             bytes([_VERSION | sealed.mode]),
@@ -158,7 +162,7 @@ def unpack(purpose: Purpose, payload: bytes) -> Fields:
             check_link(link)
     except (LookupError, ValueError):
         raise TokenError("content") from None
-    if link_at > len(payload) or (purpose == "open" and link_at < len(payload)):
+    if link_at > len(payload) or (purpose != "click" and link_at < len(payload)):
         raise TokenError("content")
     return campaign, send, recipient, int.from_bytes(payload[1:5], "big"), mode, link
 

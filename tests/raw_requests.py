@@ -19,6 +19,7 @@ from schemas.keyring import Keyring
 from schemas.token import Sealed
 
 CORPUS = Path(__file__).parent / "data" / "requests"
+OPTED_OUT = "who opted out"
 TARGET = "https://shop.example/"
 _PLACE = re.compile(r"\{(?:(.)\*(\d+)|([a-z-]+))\}", re.DOTALL)
 
@@ -74,6 +75,7 @@ class Places:
             "other": f"/o/{token}.gif",
             "click": f"/c/{click}",
             **{mode.word: f"/o/{self._of(recipient, mode)}.gif" for mode in Mode},
+            "opted-out": f"/o/{self._of(OPTED_OUT, Mode.FULL)}.gif",
             "escaped": f"/o/%{ord(token[0]):X}{token[1:]}.gif",
             "escaped-lower": f"/o/{token[:lettered]}%{ord(token[lettered]):x}"
                              f"{token[lettered + 1:]}.gif",

@@ -14,7 +14,7 @@ import msgspec
 from collector.worker import Worker
 from schemas.journal.reader import Reader
 from tests.collecting import settings
-from tests.raw_requests import Places
+from tests.raw_requests import OPTED_OUT, Places
 from tests.wire import Wire
 
 _DATE = re.compile(rb"\r\nDate: [^\r]*")
@@ -39,6 +39,7 @@ class EdgePath:
             data.mkdir()
             shutil.copy(keys, data / "keys.json")  # what both are told is the same
         self.worker = Worker(settings(data, public_url="https://px.example.org/m"))
+        self.worker.optouts.recipients.add(OPTED_OUT)
         self.keys = data / "keys.json"
         self.places = Places(self.worker.keys.ring)
         self._runner = self.worker.runner()

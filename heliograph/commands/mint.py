@@ -23,8 +23,8 @@ _ADVICE: Final = (
 def add(parser: ArgumentParser) -> None:
     """Declare the options."""
     parser.description = (
-        "Write the rows of a list back with pixel_url and pixel_html (and COLUMN_url for each\n"
-        "--link COLUMN, and recipient_key with --hash-recipients), and record the sends.\n"
+        "Write the rows of a list back with pixel_url, pixel_html and optout_url (and COLUMN_url\n"
+        "for each --link COLUMN, recipient_key with --hash-recipients), and record the sends.\n"
         "A row that is refused is named on stderr, and the exit code is 1; the others go through.\n"
         "Running it again changes nothing: a send is named by campaign, send and recipient."
     )
@@ -89,6 +89,7 @@ def run(args: Namespace) -> int:
 def _columns(args: Namespace, minted: Minted) -> dict[str, str]:
     columns = {"recipient_key": minted.recipient} if args.hash_recipients else {}
     columns |= {"pixel_url": minted.pixel_url, "pixel_html": minted.pixel_html}
+    columns["optout_url"] = minted.optout_url
     return columns | {f"{name}_url": minted.links.get(name, "") for name in args.link}
 
 

@@ -335,7 +335,7 @@ async def test_sends_are_answered_line_by_line(edge: Edge) -> None:
     told = [json.loads(line) for line in text.splitlines()]
     assert [line["line"] for line in told] == [1, 2, 3, 5, 6, 7, 8, 9, 10]
     assert told[0]["pixel_url"].startswith(f"{URL}/o/")
-    assert set(told[0]) == {"line", "recipient", "pixel_url", "pixel_html", "links"}
+    assert set(told[0]) == {"line", "recipient", "pixel_url", "pixel_html", "links", "optout_url"}
     reasons = ("recipient looks like", "Object contains unknown field", "JSON is malformed",
                "the line is not UTF-8", "the line is longer than 65536 bytes")  # fmt: skip
     for line, reason in zip(told[1:6], reasons, strict=True):

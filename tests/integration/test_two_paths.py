@@ -89,7 +89,7 @@ def bytes_of(*texts: str) -> st.SearchStrategy[bytes]:
 
 #: What requests are made of, in places as in `raw_requests`.
 TARGETS = bytes_of(
-    *["{pixel}"] * 8, "{other}", "{off}", "{anonymous}", "{pseudonymous}",
+    *["{pixel}"] * 8, "{other}", "{off}", "{anonymous}", "{pseudonymous}", "{opted-out}",
     "{forged}", "{bad}", "{escaped}", "/m{pixel}", "/x{pixel}",
     "/{pixel}", "{click}", "/o/.gif", "{pixel}?x=1", "{pixel}#x", "/o/{token}", "/v1/sends", "*",
     "http://px{pixel}", "{pixel}%20", "{pixel} HTTP/1.1\r\nX: .gif", "/o/{token}.gif.gif", "/",
@@ -172,6 +172,7 @@ def scripts(draw: st.DrawFn) -> tuple[bytes, list[int], bool]:
 
 
 ONE = b"GET {pixel} HTTP/1.1\r\nHost: px\r\n"
+TOLD_LESS = (b"off", b"anonymous", b"pseudonymous", b"opted-out")
 LESS = b"GET {%b} HTTP/1.1\r\nHost: px\r\nUser-Agent: a\r\nReferer: b\r\n\r\n"
 FORWARDED = b"X-Forwarded-For: 192.0.2.1\r\n"
 
@@ -179,7 +180,7 @@ FORWARDED = b"X-Forwarded-For: 192.0.2.1\r\n"
 @settings(max_examples=600, deadline=None, suppress_health_check=list(HealthCheck))
 @given(scripts())
 @example((ONE + b"\r\n" + ONE + b"\r", [], True))
-@example((b"".join(LESS % mode for mode in (b"off", b"anonymous", b"pseudonymous")), [], False))
+@example((b"".join(LESS % mode for mode in TOLD_LESS), [], False))
 @example((ONE + b"\r\n" + ONE + FORWARDED + b"\r\n" + ONE + b"\r\n" + FORWARDED, [], False))
 def test_the_two_agree(paths: Paths, script: tuple[bytes, list[int], bool]) -> None:
     """As it came, and cut; and what a request that follows then gets."""
@@ -194,6 +195,7 @@ def test_the_two_agree(paths: Paths, script: tuple[bytes, list[int], bool]) -> N
             for path in (paths.hot, paths.aiohttp)
         ]
         assert hot == aiohttp
+        assert paths.hot.worker.metrics.hits == paths.aiohttp.worker.metrics.hits
         return hot
 
     whole = paths.loop.run(both([data]))

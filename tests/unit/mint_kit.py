@@ -30,7 +30,7 @@ def opened(data: Path, url: str) -> Any:
     """What the token of a pixel's or link's URL says, and its key."""
     ring = keyring.load(data / "keys.json")
     kind, _, name = url.removeprefix(URL).strip("/").partition("/")
-    purpose = "open" if kind == "o" else "click"
+    purpose = {"o": "open", "c": "click", "optout": "optout"}[kind]
     return ring.unseal(purpose, name.removesuffix(".gif"))  # type: ignore[arg-type]
 
 

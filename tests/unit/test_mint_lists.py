@@ -84,12 +84,14 @@ def test_rows_come_back_with_urls_and_are_recorded(data: Path, capfd: Capture) -
                      "--send", "wave-1", "--message-id-column", "name")  # fmt: skip
     first, second = table(out)
     assert code == 0
-    assert list(first) == ["id", "name", "shop", "pixel_url", "pixel_html", "shop_url"]
+    new = ["pixel_url", "pixel_html", "optout_url", "shop_url"]
+    assert list(first) == ["id", "name", "shop", *new]
     assert (first["id"], first["name"], first["shop"]) == ("1", "Ann", "https://shop.example/?a=1")
     assert first["pixel_html"].count(first["pixel_url"]) == 1
     sealed, key = opened(data, first["pixel_url"])
     assert sealed[:4] == ("spring", "wave-1", "1", 1_772_355_600)
     assert opened(data, first["shop_url"])[0].link == "https://shop.example/?a=1"
+    assert opened(data, first["optout_url"]) == opened(data, first["pixel_url"])
     assert second["shop_url"] == ""
     events = recorded(data)
     assert [(e["kind"], e["campaign"], e["send"], e["recipient"]) for e in events] == [
@@ -221,7 +223,7 @@ def test_what_cannot_be_done_is_said_before_anything_is_written(
 def test_columns_nobody_uses_may_have_any_name(data: Path) -> None:
     code, out = mint(data, "id,x,x,,\n1,a,b,,\n")
     assert code == 0
-    assert out.splitlines()[0] == b"id,x,x,,,pixel_url,pixel_html"
+    assert out.splitlines()[0] == b"id,x,x,,,pixel_url,pixel_html,optout_url"
     assert out.splitlines()[1].startswith(b"1,a,b,,,https://")
 
 

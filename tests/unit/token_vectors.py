@@ -31,6 +31,7 @@ VALID: list[tuple[int, Purpose, Sealed]] = [
                         link="https://shop.example/sale?a=1&b=%C3%A4#top")),
     (2, "click", Sealed("c", "c", "r", 0, Mode.PSEUDONYMOUS, "http://[2001:db8::1]:8080/")),
     (2, "click", Sealed("c", "c", "r", 0, link="https://shop.example/" + "x" * 2027)),
+    (0, "optout", Sealed("spring-2026", "spring-2026", "customer-4711", 1_767_225_600)),
 ]  # fmt: skip
 
 
@@ -90,6 +91,7 @@ def _invalid() -> list[dict[str, str]]:
     cases: list[tuple[str, Purpose, str, str]] = [
         ("a link's token as a pixel's", "open", link, "forged"),
         ("a pixel's token as a link's", "click", good, "forged"),
+        ("a pixel's token as an opt-out page's", "optout", good, "forged"),
         ("one bit of the seal flipped", "open", _flip(good), "forged"),
         ("the last character lost", "open", good[:-1], "malformed"),
         ("four characters lost", "open", good[:-4], "forged"),

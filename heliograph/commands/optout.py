@@ -1,0 +1,72 @@
+"""`heliograph optout`: recipients of whom nothing is recorded, and in again."""
+
+import csv
+import sys
+from argparse import ArgumentParser, Namespace
+from collections.abc import Iterator
+from datetime import UTC, datetime
+
+from heliograph import lists, options, optouts
+from heliograph.errors import UsageError
+from heliograph.settings import MINT, MintSettings, read
+
+
+def add(parser: ArgumentParser) -> None:
+    """Declare the actions and their options."""
+    parser.description = (
+        "Recipients who have opted out: their hits are answered as ever and not recorded, of all\n"
+        "mails, also those already sent. Running collectors obey within 5 s."
+    )
+    actions = parser.add_subparsers(metavar="ACTION", dest="action", required=True)
+    for name, text in (("add", "opt recipients out"), ("remove", "take opt-outs back")):
+        action = actions.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.")
+        action.add_argument("recipients", metavar="RECIPIENT", nargs="*",
+                            help="as it was minted")  # fmt: skip
+        action.add_argument("--file", metavar="FILE", help="one recipient a line (-: standard "
+                            "input)")  # fmt: skip
+        action.add_argument("--hash-recipients", action="store_true", help="they were minted as "
+                            "keyed hashes of what is given")  # fmt: skip
+        options.add(action, MintSettings, only=MINT)
+    text = "list who has opted out and since when, as CSV"
+    shown = actions.add_parser("list", help=text, description=f"{text[0].upper()}{text[1:]}.")
+    options.add(shown, MintSettings, only=MINT - {"remote", "public_url", "api_key"})
+
+
+def run(args: Namespace) -> int:
+    """Opt out or in, or list."""
+    if args.action == "list":
+        return _list(read(MintSettings, args))
+    settings = read(MintSettings, args)
+    if not args.recipients and not args.file:
+        raise UsageError("name recipients, or a --file of them")
+    out = args.action == "add"
+    try:
+        done = optouts.put(settings, _named(args), out, hash_recipients=args.hash_recipients)
+    except ValueError as error:
+        raise UsageError(str(error)) from None
+    lists.say(f"{done} opted {'out' if out else 'in again'}")
+    return 0
+
+
+def _named(args: Namespace) -> Iterator[str]:
+    yield from filter(None, map(str.strip, args.recipients))
+    if args.file:
+        with lists.source(args.file) as file:
+            for number, line in enumerate(file, 1):
+                try:
+                    name = line.decode().strip()
+                except UnicodeDecodeError:
+                    raise UsageError(f"line {number} of {args.file} is not UTF-8") from None
+                if name:
+                    yield name
+
+
+def _list(settings: MintSettings) -> int:
+    if settings.remote:
+        raise UsageError("only a data directory's opt-outs can be listed: --data DIR")
+    rows = csv.writer(sys.stdout, lineterminator="\n")
+    rows.writerow(("recipient", "since"))
+    for entry in sorted(optouts.listed(settings).values(), key=lambda entry: entry.at):
+        when = datetime.fromtimestamp(entry.at / 1000, UTC)
+        rows.writerow((entry.recipient, f"{when:%Y-%m-%dT%H:%M:%SZ}"))
+    return 0

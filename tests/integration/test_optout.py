@@ -1,0 +1,253 @@
+"""Opting out at a running edge: by the page, by the API, by the command; and what then is kept."""
+
+import contextlib
+import http.client
+import json
+import os
+import random
+import re
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.collecting import API_KEY, Collector, collecting, events, mint, settings, wait_for
+from tests.integration.test_edge import PIXEL, PIXEL_HEAD, URL, Edge, edge_of, path_of
+from tests.unit.mint_kit import heliograph
+
+Capture = pytest.CaptureFixture[str]
+
+
+def kinds(data: Path, recipient: str) -> list[str]:
+    return [e["kind"] for e in events(data) if e["recipient"] == recipient]
+
+
+def counted(edge: Edge, kind: str) -> float:
+    return edge.counted(kind, "opted_out")
+
+
+async def test_the_page_opts_out_and_only_by_its_button(tmp_path: Path) -> None:
+    async with edge_of(tmp_path / "data") as edge:
+        minted = mint(edge.data, URL, "kåre <b>", links={"a": "https://x.org/?q=1"})
+        page, pixel = path_of(minted.optout_url), path_of(minted.pixel_url)
+        click = path_of(minted.links["a"])
+        before = await edge.get(click)
+        for method in ("GET", "HEAD"):
+            asked = await edge.get(page, method=method)
+            assert asked.startswith(b"HTTP/1.1 200 OK\r\n")
+            for line in (b"Content-Type: text/html; charset=utf-8", b"Cache-Control: no-store",
+                         b"X-Robots-Tag: noindex, nofollow", b"Referrer-Policy: no-referrer",
+                         b"default-src 'none'; form-action 'self'"):  # fmt: skip
+                assert line in asked
+        shown = await edge.get(page)
+        assert shown.count(b'<form method="post">') == shown.count(b"<button") == 1
+        assert b"<script" not in shown
+        assert b"re" not in set(re.findall(rb"(?:src|href|action)=", shown))
+        assert "kåre".encode() not in shown
+        assert await edge.get(pixel) == PIXEL_HEAD + PIXEL
+        assert kinds(edge.data, "kåre <b>") == ["click", "open"]
+        for _ in range(2):  # again changes nothing
+            done = await edge.get(page, "Content-Length: 0", method="POST")
+            assert done.startswith(b"HTTP/1.1 200 OK\r\n")
+            assert b"You are not counted any more" in done
+            assert b"<form" not in done
+        assert await edge.get(pixel) == PIXEL_HEAD + PIXEL
+        assert await edge.get(pixel, method="HEAD") == PIXEL_HEAD
+        assert await edge.get(click) == before
+        assert b"You are not counted any more" in await edge.get(page)
+        assert kinds(edge.data, "kåre <b>") == ["click", "open", "optout"]
+        assert (counted(edge, "open"), counted(edge, "click")) == (2, 1)
+        other = mint(edge.data, URL, "other")
+        await edge.get(path_of(other.pixel_url))
+        assert kinds(edge.data, "other") == ["open"]
+        kept = (edge.data / "optouts").read_bytes()
+        assert kept.count(b"\n") == 1
+        assert "kåre".encode() not in kept
+
+
+async def test_tokens_of_other_purposes_open_no_page(tmp_path: Path) -> None:
+    async with edge_of(tmp_path / "data") as edge:
+        minted = mint(edge.data, URL, links={"a": "https://x.org/"})
+        good = path_of(minted.optout_url).removeprefix("/optout/")
+        pixel = path_of(minted.pixel_url)[3:-4]
+        click = path_of(minted.links["a"])[3:]
+        anonymous = mint(edge.data, URL, consent="anonymous")
+        assert anonymous.optout_url == ""
+        for token in ("", "x", pixel, click, good[:-1], good + "A"):
+            for method in ("GET", "POST"):
+                answer = await edge.get(f"/optout/{token}", method=method)
+                assert answer.startswith(b"HTTP/1.1 404 ")
+        for path in (f"/o/{good}.gif", f"/c/{good}"):
+            await edge.get(path)
+        assert [e["kind"] for e in edge.events()] == []
+        assert not (edge.data / "optouts").exists()
+        for prefix in ("/m", "/of/old"):
+            answer = await edge.get(f"{prefix}/optout/{good}")
+            assert answer.startswith(b"HTTP/1.1 200 ")
+        body = await edge.get(f"/optout/{good}", "Content-Length: 1", method="POST")
+        assert body.startswith(b"HTTP/1.1 405 ")
+
+
+async def test_what_cannot_be_kept_is_not_said_to_be(tmp_path: Path) -> None:
+    async with edge_of(tmp_path / "data") as edge:
+        (edge.data / "optouts").mkdir()
+        page = path_of(mint(edge.data, URL).optout_url)
+        answer = await edge.get(page, method="POST")
+        assert answer.startswith(b"HTTP/1.1 503 ")
+        assert b"you are still counted" in answer
+        (edge.data / "optouts").rmdir()
+        assert b"You are not counted any more" in await edge.get(page, method="POST")
+
+
+async def post(
+    edge: Edge, *lines: object, key: str = API_KEY
+) -> tuple[bytes, list[dict[str, object]]]:
+    body = "\n".join(line if isinstance(line, str) else json.dumps(line) for line in lines)
+    answer = await edge.raw(
+        f"POST /v1/optouts HTTP/1.1\r\nHost: px\r\nConnection: close\r\n"
+        f"Authorization: Bearer {key}\r\nContent-Length: {len(body)}\r\n\r\n{body}".encode()
+    )
+    told = re.findall(rb"^\{.*\}$", answer, re.MULTILINE)
+    return answer, [json.loads(line) for line in told]
+
+
+async def test_the_api(tmp_path: Path) -> None:
+    async with edge_of(tmp_path / "data") as edge:
+        ring = edge.worker.keys.ring
+        answer, _ = await post(edge, {"recipient": "a"}, key="x")
+        assert answer.startswith(b"HTTP/1.1 401 ")
+        _, told = await post(
+            edge, {"recipient": "a"}, {"recipient": " b "}, {"recipient": "a"}, "{",
+            {"recipient": "x@example.org"}, {"recipient": "x@example.org", "hash_recipient": True},
+            {"recipient": "y@example.org", "allow_address": True}, {"recipient": ""},
+            {"recipient": "é" * 128}, {"recipient": "a", "other": 1},
+        )  # fmt: skip
+        hashed = ring.hash_recipient("x@example.org")
+        assert [(line["line"], line.get("recipient")) for line in told] == [
+            (1, "a"), (2, "b"), (3, "a"), (4, None), (5, None), (6, hashed), (7, "y@example.org"),
+            (8, None), (9, None), (10, None),
+        ]  # fmt: skip
+        assert edge.worker.optouts.recipients == {"a", "b", hashed, "y@example.org"}
+        _, told = await post(
+            edge, {"recipient": "a", "out": False}, {"recipient": "z", "out": False}
+        )
+        assert [line["out"] for line in told] == [False, False]
+        assert edge.worker.optouts.recipients == {"b", hashed, "y@example.org"}
+        assert sorted((e["recipient"], e["kind"]) for e in edge.events()) == sorted(
+            [
+                ("a", "optin"),
+                ("y@example.org", "optout"),
+                *((n, "optout") for n in ("a", "b", hashed)),
+            ]
+        )
+
+
+@pytest.fixture
+def collector(tmp_path: Path) -> Iterator[Collector]:
+    with collecting(settings(tmp_path / "data", workers=2)) as running:
+        yield running
+
+
+def ask(collector: Collector, method: str, path: str) -> tuple[int, bytes]:
+    connection = http.client.HTTPConnection("127.0.0.1", collector.port, timeout=5)
+    with contextlib.closing(connection):
+        connection.request(method, path)
+        answer = connection.getresponse()
+        return answer.status, answer.read()
+
+
+def test_every_worker_obeys_within_five_seconds(
+    collector: Collector, capfd: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the page, and by the command; undone by the command."""
+    data = collector.data
+    minted = mint(data, "")
+
+    def results() -> tuple[int, int]:
+        for _ in range(12):  # a connection each: both workers get some
+            assert ask(collector, "GET", minted.pixel_url)[1] == PIXEL
+        page = collector.ask("/metrics")[1]
+        found = re.findall(r'hits_total\{kind="open",.*result="(\w+)"\} ([\d.]+)', page)
+        counts = {"recorded": 0, "opted_out": 0}
+        for result, count in found:
+            if result in counts:
+                counts[result] += int(float(count))
+        return counts["recorded"], counts["opted_out"]
+
+    def settled(result: int) -> bool:
+        before = results()
+        after = results()
+        return after[result] - before[result] == 12
+
+    assert settled(0)
+    assert ask(collector, "POST", minted.optout_url)[0] == 200
+    assert wait_for(lambda: settled(1)) < 5
+    for action, result in (("remove", 0), ("add", 1)):
+        assert heliograph("optout", action, "r1", "--data", data) == 0
+        assert wait_for(lambda result=result: settled(result)) < 5
+    capfd.readouterr()
+    assert heliograph("optout", "list", "--data", data) == 0
+    assert re.fullmatch(r"recipient,since\nr1,20\S+Z\n", capfd.readouterr().out)
+    # From elsewhere, by the API.
+    monkeypatch.setenv("HELIOGRAPH_API_KEY", API_KEY)
+    names = data.parent / "names"
+    names.write_text("r2\n\n  r3\n")
+    url = f"http://127.0.0.1:{collector.port}"
+    assert heliograph("optout", "add", "--file", names, "--remote", url) == 0
+    assert heliograph("optout", "remove", "r1", "--remote", url) == 0
+    assert "2 opted out" in capfd.readouterr().err
+    assert heliograph("optout", "list", "--data", data) == 0
+    assert re.findall(r"^r\d", capfd.readouterr().out, re.MULTILINE) == ["r2", "r3"]
+
+
+def test_an_answered_opt_out_survives_kill_9(tmp_path: Path) -> None:
+    """Workers and the whole collector are killed while recipients opt out from several sides."""
+    wanted = settings(tmp_path / "data", workers=2)
+    rng = random.Random(6)
+    answered: set[str] = set()
+    for turn in range(2):
+        collector = Collector(wanted)
+        ended = threading.Event()
+
+        def opt_out(side: int, turn: int = turn, collector: Collector = collector,
+                    ended: threading.Event = ended) -> None:  # fmt: skip
+            for number in range(100_000):
+                if ended.is_set():
+                    return
+                name = f"r{turn}-{side}-{number}"
+                page = mint(wanted.data, "", name).optout_url
+                with contextlib.suppress(OSError, http.client.HTTPException):
+                    if ask(collector, "POST", page)[0] == 200:
+                        answered.add(name)
+
+        sides = [threading.Thread(target=opt_out, args=(side,)) for side in range(4)]
+        for side in sides:
+            side.start()
+        time.sleep(0.2 + rng.random() / 3)
+        for pid in collector.children("collector.worker"):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+            time.sleep(rng.random() / 5)
+        children = collector.children()
+        collector.process.kill()
+        ended.set()
+        for side in sides:
+            side.join()
+        collector.stop()
+        for pid in children:
+            wait_for(lambda pid=pid: not (Path("/proc") / str(pid)).exists(), 15)
+        if turn == 1:  # as a kill in the middle of a write leaves it
+            with (wanted.data / "optouts").open("ab") as file:
+                file.write(b"cut")
+    assert len(answered) > 100
+    with collecting(wanted) as collector:
+        for name in rng.sample(sorted(answered), 100):
+            assert ask(collector, "GET", mint(wanted.data, "", name).pixel_url)[1] == PIXEL
+        page = collector.ask("/metrics")[1]
+        counts = re.findall(r'hits_total\{kind="open",.*result="opted_out"\} ([\d.]+)', page)
+        assert sum(map(float, counts)) == 100
+    stored = {e["recipient"] for e in events(wanted.data) if e["kind"] == "optout"}
+    assert answered <= stored
