@@ -6,7 +6,6 @@ reason and leaves no trace. What is answered does not depend on it.
 
 import asyncio
 from collections.abc import Callable, Mapping
-from functools import lru_cache
 from typing import Final, NamedTuple
 
 from collector.bound import Bound
@@ -22,27 +21,33 @@ from schemas.token import Purpose, TokenError
 _OFF: Final = Mode.OFF
 _FULL: Final = Mode.FULL
 _NAMED: Final = JOURNALLED["recipient"]
+_ADDRESSED: Final = JOURNALLED["address"]
 _MOST_PARTS: Final = 4096
 
 
 class Client:
-    """What a request tells of its sender, as parts of an event: all of it, and what is kept of it
-    where the consent mode keeps nothing of the client.
+    """What a request tells of its sender, as parts of an event: all of it, and what of it the modes
+    below full let into the journal.
     """
 
-    __slots__ = ("full", "reduced")
+    __slots__ = ("_agent", "_less", "_method", "_prefetch", "full")
 
     def __init__(self, method: str, headers: Mapping[str, str]) -> None:
         """From a request's headers, as they came."""
         prefetch = event.announced(headers)
         agent, language = headers.get("user-agent", ""), headers.get("accept-language", "")
         self.full = event.client_part(method, agent, language, prefetch)
-        self.reduced = _reduced(method, prefetch)
+        self._method, self._agent, self._prefetch = method, agent, prefetch
+        self._less = [b""] * len(Mode)
 
-
-@lru_cache(maxsize=64)
-def _reduced(method: str, prefetch: str) -> bytes:
-    return event.client_part(method, "", "", prefetch)
+    def less(self, mode: Mode) -> bytes:
+        """The part in a mode below full."""
+        part = self._less[mode]
+        if not part:
+            agent = self._agent if mode >= JOURNALLED["user_agent"] else ""
+            part = event.client_part(self._method, agent, "", self._prefetch, mode.word)
+            self._less[mode] = part
+        return part
 
 
 class Recorded(NamedTuple):
@@ -114,7 +119,7 @@ class Beacon:
         referer: str,
         now: float,
     ) -> tuple[str, bytes]:
-        """Where a click's token leads, and the event's body, b"" where the mode keeps none.
+        """Where a click's token leads, and the event's body, b"" where nothing is to be kept.
 
         Raises TokenError, which is not counted yet, nor is an event.
         """
@@ -129,6 +134,8 @@ class Beacon:
             if mode is _OFF:
                 self._hits[purpose, "off"] += 1
                 return link, b""
+            if mode < _ADDRESSED:
+                address = ""
             if mode < _NAMED:
                 recipient, sent_at = "", 0
                 if not self._bound.take(purpose, campaign, now):
@@ -142,12 +149,12 @@ class Beacon:
             self._start,
             sent_at,
             recipient,
-            address if full else "",
+            address,
             referer if full else "",
             key_id,
             link,
             self._send_parts.get((campaign, send)) or self._send_part(campaign, send),
-            client.full if full else client.reduced,
+            client.full if full else client.less(mode),
         )
         return link, body
 

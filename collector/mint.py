@@ -137,6 +137,7 @@ class Mint:
             key_id=self._keyring.minting_id,
             segment=request.segment,
             detail=event.NO_PIXEL if request.no_pixel else "",
+            consent="" if sealed.mode == Mode.FULL else sealed.mode.word,
         )
 
     def _optout(self, sealed: Sealed) -> str:

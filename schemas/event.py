@@ -1,6 +1,7 @@
 """The event: one line of NDJSON, named by (journal, seq).
 
-Every line holds all fields below, but `segment` and `detail` only where they say something.
+Every line holds all fields below, but `segment` and `detail` only where they say something, and
+`consent`, the mode that the store has to keep to, only where it is not full.
 Strings are bounded in bytes, valid UTF-8 and "" when unknown; `ts` is Unix time in milliseconds,
 `sent_at` in seconds (0: unknown). The line is what the journal keeps, what a Kafka record holds
 (one after another), and what ClickHouse parses.
@@ -74,13 +75,16 @@ def send_part(campaign: str, send: str) -> bytes:
     return _piece(campaign=clean(campaign, 255), send=clean(send, 255)) + b","
 
 
-def client_part(method: str, user_agent: str, accept_language: str, prefetch: str) -> bytes:
+def client_part(
+    method: str, user_agent: str, accept_language: str, prefetch: str, consent: str = ""
+) -> bytes:
     """The fields that all requests of a client's kind share, as the last piece of an event."""
     client = _piece(
         method=clean(method, 16),
         user_agent=clean(user_agent, 512),
         accept_language=clean(accept_language, 64),
         prefetch=clean(prefetch, 64),
+        **({"consent": consent} if consent else {}),
     )
     return client + b"}\n"
 
@@ -148,6 +152,7 @@ def event(
     prefetch: str = "",
     segment: str = "",
     detail: str = "",
+    consent: str = "",
 ) -> bytes:
     """The body of an event: the rest of its line, behind the identity that the journal adds."""
     more = {"segment": clean(segment, 255)} if segment else {}
@@ -167,7 +172,7 @@ def event(
             **more,
         ),
         send_part(campaign, send),
-        client_part(method, user_agent, accept_language, prefetch),
+        client_part(method, user_agent, accept_language, prefetch, consent),
     )
 
 
