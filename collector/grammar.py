@@ -3,6 +3,9 @@
 Read line by line, and a line as soon as it begins, so that the answer to wrong bytes depends
 neither on how they were cut nor on what follows them. Not tolerated: a bare LF or CR, folded
 lines, any control character, a fragment, two fields that disagree about where the body ends.
+
+Whatever bytes come, the fault is the client's: 400 and 405 stand where the RFC would also have 501
+(an unknown method or transfer coding) and 505, which an operator's alarm would take for ours.
 """
 
 import re
@@ -111,9 +114,9 @@ class HeadReader:
         if self._line is None:
             self._line = found
             if found[3] != b"1":
-                raise Refused(505, "Only HTTP/1.1 is spoken here.")
+                raise Refused(400, "Only HTTP/1.1 is spoken here.")
             if found[1].decode() not in METHODS:
-                raise Refused(501, "This method is not known here.")
+                raise Refused(405, "This method is not known here.")
         else:
             self._fields.append((found[1], found[2].strip(b" \t")))
 
@@ -127,7 +130,7 @@ class HeadReader:
             return Refused(431, "The header is too long.")
         if b" " in line:
             return Refused(414, "The URL is too long.")
-        return Refused(501, "This method is not known here.")
+        return Refused(400, "This is no HTTP request.")
 
 
 def _head(line: re.Match[bytes], fields: list[tuple[bytes, bytes]]) -> Head:
@@ -172,7 +175,7 @@ def _length(named: dict[bytes, list[bytes]], minor: int) -> int | None:
         if lengths or not minor or names[-1:] != [b"chunked"] or b"chunked" in names[:-1]:
             raise Refused(400, "Where the body ends is not clear.")
         if len(names) > 1:
-            raise Refused(501, "This transfer coding is not known here.")
+            raise Refused(400, "This transfer coding is not known here.")
         return None
     if not lengths:
         return 0

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Final, Protocol
 
 from schemas.journal.directory import is_sealed, quarantined, segments
-from schemas.journal.frame import HEAD_BYTES, MAX_BLOCK, Damage, Frame, decode, scan
+from schemas.journal.frame import HEAD_BYTES, MAX_BLOCK, Damage, Frame, scan
 
 _log: Final = logging.getLogger(__name__)
 #: What is read of a segment at a time; more than the longest frame, so that one always fits.
@@ -156,12 +156,13 @@ class Reader:
 
 
 def _place(named: int, path: Path) -> Place | None:
-    """By the segment's first frame, or by its name; None where that may still come."""
+    """By the segment's first whole frame, or by its name; None where one may still come."""
     try:
         with path.open("rb", buffering=0) as file:
             data = file.read(HEAD_BYTES + MAX_BLOCK)
     except FileNotFoundError:
         return None
-    if frame := decode(data, 0):
-        return frame.first_seq, frame.first_seq == named, named
+    for item in scan(data, complete=False):
+        if isinstance(item, Frame):
+            return item.first_seq, item.first_seq == named, named
     return (named, True, named) if len(data) == HEAD_BYTES + MAX_BLOCK else None

@@ -3,6 +3,7 @@ connection. And both are right, wherever the bytes of a request are cut.
 """
 
 import asyncio
+import re
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -81,6 +82,12 @@ def test_byte_by_byte(paths: Paths, name: str) -> None:
         assert read(said.told, case.answers) == case.answers, case.id
         assert said.open == (case.after != "closed"), case.id
         assert found.get(case.id, []) == [*case.events], case.id
+
+
+def test_no_answer_blames_the_server() -> None:
+    assert [
+        c.id for c in cases() if {a for a in c.answers if isinstance(a, int) and a >= 500}
+    ] == []
 
 
 def bytes_of(*texts: str) -> st.SearchStrategy[bytes]:
@@ -196,6 +203,9 @@ def test_the_two_agree(paths: Paths, script: tuple[bytes, list[int], bool]) -> N
         ]
         assert hot == aiohttp
         assert paths.hot.worker.metrics.hits == paths.aiohttp.worker.metrics.hits
+        statuses = re.findall(rb"HTTP/1\.[01] (\d)", hot[0][0].told)
+        assert b"5" not in statuses
+        assert len(hot[1]) <= statuses.count(b"2") + statuses.count(b"3")  # of what was answered
         return hot
 
     whole = paths.loop.run(both([data]))
@@ -204,3 +214,50 @@ def test_the_two_agree(paths: Paths, script: tuple[bytes, list[int], bool]) -> N
     else:
         pieces = [data[a:b] for a, b in zip([0, *cuts], [*cuts, len(data)], strict=True) if a < b]
     assert paths.loop.run(both(pieces)) == whole
+
+
+@st.composite
+def bodies(draw: st.DrawFn) -> bytes:
+    """A request whose body, whole and well framed or not, is requests of a pixel."""
+    body = b"GET {hidden} HTTP/1.1\r\nHost: px\r\n\r\n" * draw(st.integers(1, 3))
+    method = draw(bytes_of("POST", "GET", "PUT", "BREW"))
+    target = draw(bytes_of("/v1/sends", "{pixel}", "/v1/receipts", "/", "{click}"))
+    length, chunked = b"Content-Length: {length}", b"Transfer-Encoding: chunked"
+    odd = bytes_of("Content-Length : 0", "Content-Length: +0", "Transfer-Encoding: xchunked", "X:")
+    fields = draw(st.sampled_from([[length], [chunked], [length, chunked]]))
+    lines = [b"%b %b HTTP/1.1" % (method, target), b"Host: px", *draw(st.permutations(fields))]
+    if draw(st.booleans()):
+        lines.insert(draw(st.integers(2, len(lines))), draw(odd))
+    if chunked in fields:
+        sizes = draw(st.lists(st.integers(1, 60), max_size=3))
+        body = b"{chunks:" + b",".join(b"%d" % n for n in sizes) + b"}" + body
+    return b"\r\n".join((*lines, b"", body))
+
+
+def framed(raw: bytes, places: dict[str, str]) -> bytes:
+    """The bytes, the body's length and chunks put in."""
+    head, _, body = raw.partition(b"\r\n\r\n")
+    sizes, mark, rest = body.rpartition(b"}GET {hidden}")
+    hidden = fill(((b"GET {hidden}" + rest) if mark else body).decode("latin-1"), places)
+    if mark:
+        pieces = []
+        for size in (*map(int, filter(None, sizes[len(b"{chunks:") :].split(b","))), len(hidden)):
+            if hidden:
+                pieces.append(b"%x\r\n%b\r\n" % (len(hidden[:size]), hidden[:size]))
+                hidden = hidden[size:]
+        hidden = b"".join(pieces) + b"0\r\n\r\n"
+    head = fill(head.decode("latin-1"), places).replace(b"{length}", b"%d" % len(hidden))
+    return head + b"\r\n\r\n" + hidden
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+@given(bodies(), st.integers(0, 400))
+def test_what_is_hidden_in_a_body_is_no_request(paths: Paths, raw: bytes, cut: int) -> None:
+    """However the body is framed, and wherever it is cut: on both paths."""
+    places = dict(paths.hot.places.of("seen"))
+    places["hidden"] = paths.hot.places.of("hidden")["pixel"]
+    data = framed(raw, places)
+    for path in (paths.hot, paths.aiohttp):
+        (said,) = paths.loop.run(path.talk([[data[:cut], data[cut:]]]))
+        assert b"HTTP/1.1 5" not in said.told
+        assert "hidden" not in [event["recipient"] for event in path.events()]
