@@ -155,7 +155,9 @@ def test_the_tests_of_a_users_rules_are_tried(tmp_path: Path) -> None:
 def test_people_are_no_robots_for_what_their_device_or_office_is_called() -> None:
     phone = "Mozilla/5.0 (Linux; Android 11; {}) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/96.0 Mobile Safari/537.36"  # noqa: E501
     people = [phone.format("Spider X1"), phone.format("CUBOT/8.0"), phone.format("Crawler"),
-              FIREFOX + " Sophos", "Mozilla/4.0 (compatible; MSIE 8.0; Windows NT 6.1; Zscaler)",
+              phone.format("K") + " Kaspersky Secure Browser", FIREFOX + " Sophos",
+              phone.format("K").replace("Chrome", "Rocket.Chat/2.17.11 Chrome"),
+              "Mozilla/4.0 (compatible; MSIE 8.0; Windows NT 6.1; Zscaler)",
               "Sophos Secure Email/9.6 (iOS)"]  # fmt: skip
     with judging() as judge:
         assert "scanner" not in {found.name for found in judge([Hit(agent) for agent in people])}
