@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from consumer.batch import MAX_JOURNALS, Batch
 from consumer.errors import Poison, StoreTrouble
 from consumer.store import TableGone, execute, rows
+from consumer.writer import _CELL, _NAMED, _RUNS, Range, _parts
 from schemas import flaw
 from tests.engine import client as connect_to
 from tests.store import (
@@ -314,3 +315,19 @@ def test_a_fence_waits_for_its_own_partition_only(client: Client, engine_url: st
     assert inserting.is_alive(), "the fence of partition 1 waited for partition 10"
     inserting.join()
     other.close()
+
+
+def test_the_longest_statement_fits_the_server(client: Client) -> None:
+    """As many runs and cells as one may name, of seqs that take years to reach, with the verdict's
+    SQL: within max_query_size, 256 KiB.
+    """
+    width = _NAMED // _RUNS
+    ranges = [
+        Range(f"{n % MAX_JOURNALS:028x}", seq, seq + (width - 1) * _CELL, 1, NOW, NOW, 0)
+        for n in range(_RUNS)
+        for seq in [(10**7 + n * width) * _CELL]
+    ]
+    (part,) = _parts(ranges)
+    made = writer(client)
+    made.write(batch(block([body()])))  # the dictionaries, and a stage
+    made._insert_runs(part, 0, whole=False)
