@@ -68,7 +68,7 @@ class Connection:
         self.left = False  # whatever follows is aiohttp's
         self.paused = False  # its peer does not read
         self.queued = 0
-        self.seen = 0.0
+        self.seen = 0  # the owner's round of sweeps
         self._owner = owner
         self._sock = sock
         # Bound once: compiled code looks a method up each time.

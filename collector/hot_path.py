@@ -69,6 +69,7 @@ class HotPath:
         self._call_soon = asyncio.get_running_loop().call_soon
         self._pixel = PixelAnswer()
         self._now = clock()
+        self._round = 0  # of sweeps: the clock may jump
 
     def __call__(
         self,
@@ -81,7 +82,7 @@ class HotPath:
 
     def opened(self, connection: Connection) -> None:
         """A connection has come."""
-        connection.seen = self._now
+        connection.seen = self._round
         connection.address, connection.proxied = self._proxies.peer(connection.peer)
         self.connections.add(connection)
 
@@ -166,7 +167,7 @@ class HotPath:
     def _answer_one(self, answer: Answer) -> None:
         connection, pixels, close, rest = answer
         connection.queued -= 1
-        connection.seen = self._now
+        connection.seen = self._round
         if connection.is_closing():
             return
         more = self._pixel.more
@@ -203,11 +204,11 @@ class HotPath:
         if connection.eof and not connection.queued and not protocol.eof_received():
             transport.close()
 
-    def sweep(self, idle_seconds: float) -> None:
-        """Close the connections that have been idle for longer; called every few seconds."""
-        self._now = self._clock()
+    def sweep(self, rounds: int) -> None:
+        """Close what has been idle for more than so many rounds; called every few seconds."""
+        self._round += 1
         for connection in list(self.connections):
-            if self._now - connection.seen > idle_seconds:
+            if self._round - connection.seen > rounds:
                 connection.abort()
 
     def close(self) -> None:

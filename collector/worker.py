@@ -162,7 +162,7 @@ class Worker:
 async def _sweep(hot: HotPath) -> None:
     while True:
         await asyncio.sleep(_SWEEP_SECONDS)
-        hot.sweep(KEEPALIVE_SECONDS)
+        hot.sweep(int(KEEPALIVE_SECONDS / _SWEEP_SECONDS))
 
 
 async def _until_left(runner: web.AppRunner, hot: HotPath) -> None:

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, ConsumerRecord, TopicPartition
@@ -82,7 +82,8 @@ class KafkaSource(ConsumerRebalanceListener):  # type: ignore[misc]
     async def poll(self, timeout: float) -> Mapping[Partition, Sequence[Block]]:
         """See `Source`. Kafka's absence is waited out; what is raised here a client never heals."""
         try:
-            found = await self._joined.getmany(timeout_ms=int(timeout * 1000))
+            with _cut_off():
+                found = await self._joined.getmany(timeout_ms=int(timeout * 1000))
         except KafkaError as error:
             await asyncio.sleep(_PAUSE)
             raise Fenced(f"Kafka gives no records: {error}") from error
@@ -140,10 +141,25 @@ async def _answer() -> AsyncIterator[None]:
     would try for ever where the partition is gone.
     """
     try:
-        async with asyncio.timeout(_PATIENCE):
-            yield
+        with _cut_off():
+            async with asyncio.timeout(_PATIENCE):
+                yield
     except (KafkaError, TimeoutError) as error:
         raise Fenced(f"no commit: {type(error).__name__}: {error}") from error
+
+
+@contextlib.contextmanager
+def _cut_off() -> Iterator[None]:
+    """Turn a cancellation that nobody has asked of us into `Fenced`: aiokafka cancels what waits in
+    a client that is being closed, and that would pass for an orderly end of this process.
+    """
+    try:
+        yield
+    except asyncio.CancelledError:
+        task = asyncio.current_task()
+        if task is None or task.cancelling():
+            raise
+        raise Fenced("cut off from Kafka") from None
 
 
 async def _nothing(partitions: Collection[Partition]) -> None:

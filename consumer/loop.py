@@ -86,9 +86,11 @@ class Loop:
         stopping.cancel()
         # Store and source may both be away, and then no turn ever ends by itself.
         await asyncio.wait([work], timeout=drain_seconds)
-        if not work.done():
-            _log.warning("stopping before everything was counted; it will be at the next start")
-            work.cancel()
+        if work.done():
+            work.result()  # one that ended by itself, cancelled too, is not an orderly end
+            return
+        _log.warning("stopping before everything was counted; it will be at the next start")
+        work.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await work
 

@@ -20,6 +20,7 @@ from typing import Final
 
 #: The request's number, when it was due (monotonic seconds), and how long its answer then took.
 RECORD: Final = struct.Struct("<Qdd")
+AGENT: Final = "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Thunderbird/140.4.0"
 PIXEL_END: Final = bytes.fromhex("02024401003b")
 _FRESH_ONE_IN: Final = 10
 _PATIENCE: Final = 5.0  # seconds until a request counts as not answered
@@ -86,7 +87,7 @@ class Client:
         path = self._paths[number % len(self._paths)]
         end = "Connection: close\r\n\r\n" if fresh else "\r\n"
         head = f"GET {path} HTTP/1.1\r\nHost: faults\r\nAccept: image/*\r\n"
-        asked.unsent = f"{head}User-Agent: Mozilla/5.0 (faults) {number}\r\n{end}".encode()
+        asked.unsent = f"{head}User-Agent: {AGENT} (faults) {number}\r\n{end}".encode()
         self.told["sent"] += 1
         if asked.seen != b"connecting":
             self._send(asked)

@@ -23,7 +23,7 @@ from tests.e2e.line import Line as Process
 from tests.ports import free_port
 
 TOKENS: Final = 500
-_PARTITIONS: Final = 3
+PARTITIONS: Final = 3
 
 
 class Service:
@@ -52,6 +52,11 @@ class Service:
     def alive(self) -> bool:
         """Whether its first process runs."""
         return self.process is not None and self.process.process.poll() is None
+
+    @property
+    def code(self) -> int | None:
+        """What it has ended with, if it has."""
+        return self.running.process.poll()
 
     @property
     def running(self) -> Process:
@@ -122,11 +127,11 @@ class Line:
     def start(self, workers: int = 2, consume: dict[str, str] | None = None, **env: str) -> "Line":
         """Start an edge with so many workers and `env`, and a consumer with options and `env`."""
         admin = AdminClient({"bootstrap.servers": self.site.broker.bootstrap})
-        admin.create_topics([NewTopic(self.topic, _PARTITIONS, 1)])[self.topic].result(30)
+        admin.create_topics([NewTopic(self.topic, PARTITIONS, 1)])[self.topic].result(30)
         self.edge = self.add_edge(self.home / "edge", workers, **env)
         self.edge.start(wait=False)
         self.database = self.site.database(shared=self._shared)
-        self.consumer = self._consumer(consume or {}, env)
+        self.consumer = self.make_consumer(consume or {}, **env)
         self.consumer.start()
         self.edge.await_ready()
         return self
@@ -137,7 +142,8 @@ class Line:
         self.edges.append(edge)
         return edge
 
-    def _consumer(self, options: dict[str, str], env: dict[str, str]) -> Service:
+    def make_consumer(self, options: dict[str, str], **env: str) -> Service:
+        """A consumer of this line, with options beside the usual ones; not started."""
         given = {
             "--kafka": self.site.broker.bootstrap, "--topic": self.topic, "--group": self.topic,
             "--clickhouse": self.site.engine.url, "--database": self.database,

@@ -17,5 +17,22 @@ SIZES: Final[dict[str, tuple[float, float, float]]] = {
     "rate": (2000, 2000, 500),  # requests a second
     # How much slower than promised things may be: CI shares its cores with others.
     "patience": (1, 1, 3),
-    "1 kills": (50, 10, 3),
+    "1 kills": (50, 10, 2),
+    "2 kills": (20, 5, 1),
+    "2 events": (400_000, 200_000, 50_000),  # to be shipped again
+    "3 seconds": (600, 60, 8),  # without Kafka
+    "4 seconds": (120, 15, 2),  # of a Kafka that hangs
+    "4 rounds": (20, 4, 1),  # down and up
+    "4 pause": (5, 5, 1),  # seconds down, and seconds up
+    "9 seconds": (600, 30, 4),  # without ClickHouse
+    "9 kills": (10, 4, 1),
+    "10 seconds": (600, 40, 5),  # with a slow consumer
+    "10 kills": (20, 3, 1),
+    "11 events": (7_200_000, 300_000, 10_000),  # an hour's, at 2,000 a second
+    "13 idle": (1, 1, 0),  # whether to wait 75 s for an idle connection's end
+    "15 restarts": (20, 4, 1),
+    "15 rounds": (10, 3, 1),
+    "16 rate": (500, 500, 500),
+    "16 seconds": (3600, 240, 8),
+    "16 period": (600, 60, 10),  # in each of which Kafka is away for a tenth
 }

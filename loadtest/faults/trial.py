@@ -16,6 +16,7 @@ from loadtest.faults.sizes import SIZES, Form
 from tests.e2e.line import run
 
 _DRAIN_SECONDS: Final = 10.0
+_LEAST_P99: Final = 0.002  # seconds; below it is the machine's noise
 
 
 class Row(msgspec.Struct, kw_only=True):
@@ -102,29 +103,35 @@ class Trial:
             f"recovered after {self.row.recovery:.1f} s, {at_most:g} s promised",
         )
 
-    def settle(self, line: Line, *, drain: bool = True, answered: float = 0.99) -> None:
+    def same_p99(self, before: float, now: float) -> None:
+        """That the edge is as fast as before, or at least not three times as slow."""
+        most = 3 * self.patience * max(before, _LEAST_P99)
+        self.hold(now <= most, f"p99 went from {before * 1000:.1f} to {now * 1000:.1f} ms")
+
+    def settle(self, line: Line, *, answered: float = 0.99, held: float = 0.9) -> None:
         """Stop the loads, drain the line, and compare. Of the requests sent, a share must have been
-        `answered`.
+        `answered`; of the load that was wanted, a share must have been `held`.
         """
         for load in line.loads:
             load.stop()
-        self._stopped(line, answered)
+        self._stopped(line, answered, held)
         try:
             line.caught_up(120)
             line.settled()
         except TimeoutError:
             self.hold(False, "not all that was answered came to the table")
-        running = [service for service in (*line.edges, line.consumer) if service.alive]
-        for service in running if drain else ():
-            code, took = service.stop()
-            good = code == 0 and took <= _DRAIN_SECONDS
+        for service in (*line.edges, line.consumer):
+            code, took = service.stop() if service.alive else (service.code, 0.0)
+            good = code == 0 and 0 < took <= _DRAIN_SECONDS
             self.hold(good, f"{service.name} ended with {code} after {took:.1f} s")
         self._compare(line)
 
-    def _stopped(self, line: Line, answered: float) -> None:
+    def _stopped(self, line: Line, answered: float, held: float) -> None:
         row, told = self.row, [load.told for load in line.loads]
         row.wanted = sum(load.rate for load in line.loads)
         row.held = sum(each["sent"] / each["seconds"] for each in told)
+        if self.form is not Form.CI:
+            self.hold(row.held >= held * row.wanted, f"only {row.held:,.0f} requests/s")
         row.asked = int(sum(each["sent"] for each in told))
         row.worst_p99 = max(load.worst_p99() for load in line.loads)
         got = sum(each["answered"] for each in told)

@@ -159,31 +159,6 @@ async def test_a_store_that_goes_while_a_consumer_starts(
         assert proxy.done == ["cut", "cut"]
 
 
-async def test_the_whole_topic_again(
-    kafka_broker: Broker,
-    topic: str,
-    database: tuple[str, str],
-    producer: Producer,
-    consume: Consume,
-) -> None:
-    """By a new group from the start, beside the old one; and by repeating all of its records."""
-    await make_topic(kafka_broker.bootstrap, topic, 2)
-    consumer = consume()
-    consumer.start()
-    async with loading(producer, pause=0.0):
-        await asyncio.sleep(2)
-    await arrived(producer, *database)
-    assert consumer.terminate() == 0
-    records = len(producer.records)
-    again = consume(group=f"other-{topic}")
-    again.start()
-    await until(lambda: again.metric("heliograph_consumer_blocks_total") >= records, 40)
-    await arrived(producer, *database)
-    await producer.again()
-    await until(lambda: again.metric("heliograph_consumer_blocks_total") >= 2 * records, 40)
-    await arrived(producer, *database)
-
-
 async def test_a_topic_deleted_and_made_again(
     kafka_broker: Broker,
     topic: str,

@@ -98,19 +98,6 @@ def test_everything_killed_at_once(tmp_path: Path) -> None:
         assert len(directory.journals(wanted.journal)) == 4
 
 
-def test_a_drain_under_load(tmp_path: Path) -> None:
-    with collecting(settings(tmp_path / "data", workers=2)) as collector:
-        with Load(collector) as load:
-            time.sleep(0.7)
-            began = time.monotonic()
-            assert collector.stop() == 0
-            assert time.monotonic() - began < 5
-        assert load.refused  # it gave up its port
-    check(load, collector.data)
-    for journal in directory.journals(collector.data / "journal"):
-        assert directory.is_sealed(journal)
-
-
 def test_what_only_waits_in_the_queue_is_answered(tmp_path: Path) -> None:
     """A worker dies with connections waiting that nobody has accepted: its successor does."""
     with collecting(settings(tmp_path / "data", workers=2)) as collector:

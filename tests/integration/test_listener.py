@@ -87,6 +87,24 @@ async def test_a_connection_of_one_request(edge: Edge) -> None:
     assert not edge.hot.connections
 
 
+async def test_an_idle_connection_is_closed_whatever_the_clock_says(edge: Edge) -> None:
+    """Idle is what asked nothing for so many sweeps: a clock may jump by hours."""
+    reader, writer = await edge.connect()
+    writer.write(HEAD % edge.path)
+    await pixels(reader, 1)
+    edge.hot._clock = lambda: time.time() + 7200
+    edge.hot.sweep(2)
+    writer.write(HEAD % edge.path)  # in the first round
+    await pixels(reader, 1)
+    for left in (1, 1, 0):
+        assert edge.hot.connections
+        edge.hot.sweep(2)
+        assert len(edge.hot.connections) == left
+    with contextlib.suppress(ConnectionError):
+        assert await reader.read() == b""
+    writer.close()
+
+
 async def test_a_connection_that_stays(edge: Edge) -> None:
     reader, writer = await edge.connect()
     for _ in range(5):

@@ -9,9 +9,11 @@ from typing import Any
 import pytest
 
 from consumer.batch import Batch, Block, Partition
-from consumer.errors import StoreTrouble
+from consumer.errors import Fenced, StoreTrouble
+from consumer.kafka_source import KafkaSource
 from consumer.loop import Loop
 from consumer.metrics import Metrics
+from consumer.settings import ConsumerSettings
 from consumer.source import OnRelease
 from consumer.store import TableGone
 from consumer.writer import Outcome
@@ -281,3 +283,34 @@ async def test_nothing_is_committed_behind_a_batch_that_is_fenced() -> None:
     await running
     assert [offset for _, offset in source.commits] == [2]
     assert not any(line.startswith("insert 6") for line in bench.log)
+
+
+async def test_a_loop_that_is_cut_off_is_no_orderly_end() -> None:
+    """A client that is closed in the middle of a commit cancels it: the process ended with 0."""
+
+    class Cut(Source):
+        async def commit(self, partition: Partition, blocks: Sequence[Block]) -> None:
+            raise asyncio.CancelledError
+
+    bench = Bench()
+    source = Cut({FIRST: [block(FIRST, 1), block(FIRST, 2)]})
+    loop = Loop(source, bench.open, lambda: Batch(2, 1 << 20, 99), Metrics())
+    with pytest.raises(asyncio.CancelledError):
+        await loop.run(asyncio.Event())
+
+
+@pytest.mark.parametrize("asked", [False, True])
+async def test_a_commit_that_is_cancelled_by_the_client_is_read_again(asked: bool) -> None:
+    source = KafkaSource(ConsumerSettings(), lambda _: None)
+    waiting: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    class Client:
+        async def commit(self, _: object) -> None:
+            await waiting
+
+    source._consumer = Client()  # type: ignore[assignment]
+    commit = asyncio.create_task(source.commit(FIRST, [block(FIRST, 1)]))
+    await asyncio.sleep(0)
+    (commit if asked else waiting).cancel()
+    with pytest.raises(asyncio.CancelledError if asked else Fenced):
+        await commit

@@ -1,0 +1,123 @@
+"""Everything comes more than once: each record of the topic three times, the whole topic again
+because the group's offsets are gone, the journals shipped again, an older copy of the data
+directory put in its place, and a clone of it on a second edge.
+
+No count changes by any of it.
+"""
+
+import shutil
+import time
+
+from confluent_kafka import (
+    Consumer,
+    ConsumerGroupTopicPartitions,
+    Message,
+    Producer,
+    TopicPartition,
+)
+from confluent_kafka.admin import AdminClient
+
+from loadtest.bench import backlog
+from loadtest.faults.line import PARTITIONS, Edge, Line
+from loadtest.faults.trial import Trial
+from loadtest.processes import ask, until
+from tests.e2e.line import ask as command
+
+_SHIPPED = "heliograph_shipped_events_total"
+
+
+def run(trial: Trial) -> None:
+    """One after the other, under load."""
+    events = trial.size("11 events")
+    line = trial.line()
+    backlog.fill(line.edge.data, events, 2)
+    line.load()
+    until(lambda: _others(line) == events, 600)
+    trial.say(f"{events:,} events are counted")
+    trial.fault(_records_again(line), "the repetition of records")
+    trial.fault(_without_offsets(line), "the deletion of the group's offsets")
+    before = line.edge.metric(_SHIPPED)
+    command("reship", "--data", line.edge.data)
+    again = until(lambda: line.edge.metric(_SHIPPED) >= before + events, 600)
+    trial.fault(True)
+    trial.say(f"all was shipped again in {again:.1f} s")
+    trial.fault(_older_copy(line), "the return of an older directory")
+    trial.fault(_clone(line), "the second edge's shipping of the first one's journals")
+    line.caught_up(600)
+    trial.settle(line, answered=0.5, held=0.0)  # edges were away while copied
+    there = _others(line)
+    trial.hold(there == events, f"{there} of {events} events that came again are there")
+
+
+def _records_again(line: Line) -> bool:
+    """Send each record of the topic two times more; whether all could be read."""
+    servers = {"bootstrap.servers": line.site.broker.bootstrap}
+    consumer = Consumer(servers | {"group.id": "again", "auto.offset.reset": "earliest"})
+    consumer.subscribe([line.topic])
+    places = [TopicPartition(line.topic, number) for number in range(PARTITIONS)]
+    ends = [consumer.get_watermark_offsets(place, timeout=10)[1] for place in places]
+    records: list[Message] = []
+    deadline = time.monotonic() + 300
+    while len(records) < sum(ends) and time.monotonic() < deadline:
+        record = consumer.poll(0.5)
+        if record and not record.error() and record.offset() < ends[record.partition()]:
+            records.append(record)
+    consumer.close()
+    producer = Producer(servers)
+    for record in records * 2:
+        producer.produce(line.topic, record.value(), record.key(), headers=record.headers())
+        producer.poll(0)
+    assert producer.flush(60) == 0
+    return len(records) == sum(ends)
+
+
+def _without_offsets(line: Line) -> bool:
+    """Delete the group while its consumer is away."""
+    line.consumer.stop()
+    admin = AdminClient({"bootstrap.servers": line.site.broker.bootstrap})
+    admin.delete_consumer_groups([line.topic])[line.topic].result(30)
+    group = ConsumerGroupTopicPartitions(line.topic)
+    left = admin.list_consumer_group_offsets([group])[line.topic].result(30).topic_partitions
+    line.consumer.start()
+    return not left
+
+
+def _older_copy(line: Line) -> bool:
+    """Put a copy from before back in place of the directory, when what came since is in Kafka."""
+    data = line.edge.data
+    older = data.with_name("older")
+    line.edge.stop()
+    shutil.copytree(data, older)
+    line.edge.start()
+    assert line.loads[0].answers_within(20)
+    time.sleep(1)
+    line.edge.stop()
+    line.caught_up(60)
+    gone = {path.name for path in data.glob("journal/*/")} - {
+        path.name for path in older.glob("journal/*/")
+    }
+    shutil.rmtree(data)
+    older.rename(data)
+    line.edge.start()
+    return bool(gone)
+
+
+def _clone(line: Line) -> bool:
+    """Start a second edge on a copy whose positions are lost, beside the first."""
+    clone = line.edge.data.with_name("clone")
+    line.edge.stop()
+    shutil.copytree(line.edge.data, clone)
+    for position in clone.glob("journal/*/position"):
+        position.unlink()
+    line.edge.start()
+    second: Edge = line.add_edge(clone)
+    second.start()
+    line.load(second)
+    until(lambda: second.metric(_SHIPPED) > line.loads[0].answered() / 2, 300)
+    return True
+
+
+def _others(line: Line) -> int:
+    """Events in the table that are not the loads'."""
+    sql = f"SELECT count() FROM {line.database}.events WHERE campaign LIKE 'newsletter-%'"
+    return int(ask(line.site.engine.url, sql))

@@ -1,0 +1,47 @@
+"""A long time under load, with Kafka away for a tenth of it.
+
+Neither memory nor descriptors of the edge grow: medians of the last third against the one before.
+"""
+
+import time
+from statistics import median
+
+from loadtest.faults.proc import descriptors, memory, state
+from loadtest.faults.trial import Trial
+
+_LEAST_PERIOD = 10
+
+
+def run(trial: Trial) -> None:
+    """Watch, with one outage in each tenth of the time at least."""
+    line, broker = trial.line(), trial.site.broker
+    line.load(rate=trial.size("16 rate"))
+    seconds, period = trial.size("16 seconds"), trial.size("16 period")
+    began = time.monotonic()
+    samples: list[tuple[float, int, int]] = []
+    outages, down = 0, 0.0
+    while (now := time.monotonic() - began) < seconds:
+        pids = line.edge.pids("")
+        samples.append((now / seconds, memory(pids), descriptors(pids)))
+        if not down and now > (outages + 0.5) * period:
+            pid = broker.pid
+            broker.kill9()
+            trial.fault(state(pid) == "", "the death of Kafka")
+            outages, down = outages + 1, now
+        if down and now > down + period / 10:
+            broker.start()
+            down = 0.0
+            trial.say(f"{now:.0f} of {seconds} s, {outages} outages of Kafka")
+        time.sleep(min(1.0, seconds / 60))
+    if down:
+        broker.start()
+    trial.recovered(line.caught_up(300), at_most=period / 10 + 10)
+    for what, column, unit, most in ("memory", 1, 2**20, 2), ("descriptors", 2, 1, 8):
+        before, last = (
+            median(each[column] for each in samples if third / 3 <= each[0] < (third + 1) / 3)
+            for third in (1, 2)
+        )
+        grown = (last - before) / unit
+        trial.hold(grown <= most * trial.patience, f"{what} grew by {grown:.1f}")
+        trial.row.notes.append(f"{what} {grown:+.1f} from {before / unit:.0f}")
+    trial.settle(line, answered=0.9999)
