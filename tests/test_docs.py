@@ -57,6 +57,14 @@ def settings_page() -> str:
     return HEAD + "\n".join(rows) + "\n"
 
 
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_metrics_are_called_what_they_are_called(page: Path) -> None:
+    sources = [ROOT / "collector" / "metrics.py", ROOT / "consumer" / "metrics.py"]
+    known = re.findall(r'"(heliograph_[a-z_]+)"', "".join(path.read_text() for path in sources))
+    named = set(re.findall(r"`(heliograph_[a-z_]+)", page.read_text()))
+    assert {name.removesuffix("_total") for name in named} <= set(known)
+
+
 def test_every_setting_is_documented() -> None:
     assert (ROOT / "docs" / "settings.md").read_text("utf-8") == settings_page()
 

@@ -29,6 +29,7 @@ SIZES: Final[dict[str, tuple[float, float, float]]] = {
     "10 seconds": (600, 40, 5),  # with a slow consumer
     "10 kills": (20, 3, 1),
     "11 events": (7_200_000, 300_000, 10_000),  # an hour's, at 2,000 a second
+    "13 jumps": (5, 5, 2),
     "13 idle": (1, 1, 0),  # whether to wait 75 s for an idle connection's end
     "15 restarts": (20, 4, 1),
     "15 rounds": (10, 3, 1),
