@@ -81,6 +81,7 @@ class Beacon:
         self._commit = commit
         self._clock = clock
         self._hits = metrics.hits
+        self.knows_optouts = True  # until it does, nothing is recorded
         self._opted_out = opted_out
         self._bound = bound
         self._most = most
@@ -125,6 +126,9 @@ class Beacon:
         """
         fields, key_id = self._keys.unseal(purpose, text)
         campaign, send, recipient, sent_at, mode, link = fields
+        if not self.knows_optouts:
+            self._hits[purpose, "unread"] += 1
+            return link, b""
         if self._opted_out and recipient in self._opted_out:
             self._hits[purpose, "opted_out"] += 1
             return link, b""

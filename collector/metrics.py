@@ -16,17 +16,12 @@ from schemas.token import Purpose
 disable_created_metrics()  # type: ignore[no-untyped-call]
 
 #: Why a hit on a pixel or a link was not recorded; "recorded" where it was given to the journal.
-#: off: the consent mode keeps nothing. excess: more anonymous ones than a minute may have.
+#: off: the consent mode keeps nothing. unread: who has opted out is not known yet. excess: more
+#: anonymous ones than a minute may have.
 RESULTS: Final = (
-    "recorded",
-    "off",
-    "opted_out",
-    "excess",
-    "malformed",
-    "unknown_key",
-    "forged",
+    "recorded", "off", "opted_out", "unread", "excess", "malformed", "unknown_key", "forged",
     "content",
-)
+)  # fmt: skip
 
 
 class EdgeMetrics(Collector):
@@ -159,5 +154,10 @@ class ShipperMetrics:
         self.lag_seconds = Gauge(
             "heliograph_lag_seconds",
             "Age of the oldest event not acknowledged yet (0: none)",
+            registry=registry,
+        )
+        self.optouts_waiting = Gauge(
+            "heliograph_optouts_waiting",
+            "Opt-outs of this machine that Kafka has not acknowledged",
             registry=registry,
         )

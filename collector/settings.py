@@ -72,6 +72,11 @@ class CollectorSettings(KafkaSettings, frozen=True, kw_only=True):
     sends_max_bytes: Annotated[
         int, Meta(description="the largest body of POST /v1/sends in bytes", ge=1)
     ] = 256 << 20
+    optout_topic: Annotated[
+        str,
+        Meta(description="the compacted topic by which collectors tell each other of opt-outs",
+             pattern=r"^[A-Za-z0-9._-]{1,249}$"),
+    ] = "heliograph.optouts"  # fmt: skip
     drain_seconds: Annotated[
         float, Meta(description="how long a shutdown may take, in seconds", gt=0, le=10)
     ] = 10.0

@@ -23,13 +23,16 @@ from aiokafka.errors import KafkaError
 from prometheus_client import CollectorRegistry
 
 from collector import topic
+from collector.exchange import Exchange
 from collector.health import State, serve_child
 from collector.metrics import ShipperMetrics
 from collector.settings import CollectorSettings
 from collector.track import Track
+from schemas import keyring
 from schemas.child import end_of_service, read_settings, start_logging
 from schemas.journal import directory, reship
 from schemas.kafka import MAX_RECORD
+from schemas.optout import Sealer
 
 log = logging.getLogger(__name__)
 
@@ -116,7 +119,7 @@ class Shipper:
             self._metrics.connected.set(0)
             for track in self._tracks.values():
                 track.rewind()
-            await asyncio.gather(*map(abandon, producers))
+            await asyncio.gather(*map(topic.abandon, producers))
 
     def _failed(self, error: BaseException) -> None:
         told = f"{type(error).__name__}: {error}"
@@ -221,37 +224,38 @@ async def connect(settings: CollectorSettings) -> AIOKafkaProducer:
     try:
         await producer.start()
     except BaseException:
-        await abandon(producer)
+        await topic.abandon(producer)
         raise
     return producer
-
-
-async def abandon(producer: Any) -> None:
-    """Stop a producer. One that cannot flush would try for ever: it is cut off."""
-    with contextlib.suppress(KafkaError, TimeoutError):
-        async with asyncio.timeout(0.5):
-            await producer.stop()
-            return
-    if producer._sender.sender_task is not None:  # aiokafka has no public way
-        producer._sender.sender_task.cancel()
-    await producer.client.close()
 
 
 async def _ship(settings: CollectorSettings, health: socket.socket) -> None:
     ended = end_of_service()
     registry = CollectorRegistry()
-    shipper = Shipper(settings, lambda: connect(settings), ShipperMetrics(registry), ended)
+    metrics = ShipperMetrics(registry)
+    shipper = Shipper(settings, lambda: connect(settings), metrics, ended)
+    secret = keyring.load(settings.key_file).content.hash_secret
+    exchange = Exchange(settings, Sealer(secret))
+    metrics.optouts_waiting.set_function(lambda: len(exchange.waiting))
 
     def state() -> State:
         """Always ready: while Kafka is away, the edge goes on."""
-        return State(notes=(f"Kafka: {shipper.trouble}",) if shipper.trouble else ())
+        notes = [f"Kafka: {shipper.trouble}"] if shipper.trouble else []
+        if exchange.trouble:
+            notes.append(f"opt-outs are not exchanged: {exchange.trouble}")
+        return State(notes=tuple(notes))
 
     runner = await serve_child(health, state, registry)
     shipping = asyncio.create_task(shipper.run())
+    exchanging = asyncio.create_task(exchange.run())
     ending = asyncio.create_task(ended.wait())
     await asyncio.wait([shipping, ending], return_when=asyncio.FIRST_COMPLETED)
-    with contextlib.suppress(TimeoutError):
-        await asyncio.wait_for(shipping, settings.drain_seconds / 5)
+    with contextlib.suppress(TimeoutError, KafkaError):
+        async with asyncio.timeout(settings.drain_seconds / 5):
+            await shipping
+            await exchange.finish()
+    exchanging.cancel()
+    await asyncio.wait([exchanging], timeout=1.0)
     await runner.cleanup()
 
 

@@ -1,9 +1,11 @@
-"""The topic: made if it is missing, with the partitions and replicas that the settings ask for."""
+"""Topics: made if they are missing, with the partitions and replicas that the settings ask for."""
 
+import asyncio
+import contextlib
 from typing import Any, Final
 
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
-from aiokafka.errors import for_code
+from aiokafka.errors import KafkaError, for_code
 
 from collector.settings import CollectorSettings
 
@@ -15,18 +17,20 @@ class TopicError(Exception):
     """The topic is missing and cannot be made; the message says why."""
 
 
-async def ensure(settings: CollectorSettings) -> bool:
-    """Make the topic unless it is there; whether it was made. Raises TopicError, KafkaError."""
+async def ensure(settings: CollectorSettings, other: NewTopic | None = None) -> bool:
+    """Make the topic of the events, or another, unless it is there; whether it was made.
+
+    Raises TopicError, KafkaError.
+    """
+    new = other or NewTopic(settings.topic, settings.topic_partitions, settings.topic_replication)
     admin: Any = AIOKafkaAdminClient(
         **settings.client_options(), request_timeout_ms=_SECONDS * 1000
     )
     try:
         await admin.start()
-        if settings.topic in await admin.list_topics():
+        if new.name in await admin.list_topics():
             return False
-        answer = await admin.create_topics(
-            [NewTopic(settings.topic, settings.topic_partitions, settings.topic_replication)]
-        )
+        answer = await admin.create_topics([new])
         _, code, *message = answer.topic_errors[0]
     finally:
         await admin.close()
@@ -35,8 +39,19 @@ async def ensure(settings: CollectorSettings) -> bool:
     if code:
         reason = next((text for text in message if text), "") or for_code(code).__name__
         raise TopicError(
-            f"topic {settings.topic} is missing and cannot be made with "
-            f"{settings.topic_partitions} partitions and {settings.topic_replication} replicas: "
+            f"topic {new.name} is missing and cannot be made with "
+            f"{new.num_partitions} partitions and {new.replication_factor} replicas: "
             f"{reason}"
         )
     return True
+
+
+async def abandon(producer: Any) -> None:
+    """Stop a producer. One that cannot flush would try for ever: it is cut off."""
+    with contextlib.suppress(KafkaError, TimeoutError):
+        async with asyncio.timeout(0.5):
+            await producer.stop()
+            return
+    if producer._sender.sender_task is not None:  # aiokafka has no public way
+        producer._sender.sender_task.cancel()
+    await producer.client.close()

@@ -38,7 +38,7 @@ from collector.sends import Sends
 from collector.settings import CollectorSettings
 from schemas.child import end_of_service, read_settings, start_logging
 from schemas.journal.directory import journal_id
-from schemas.optout import FILE
+from schemas.optout import FILE, READ
 
 _KEYS_SECONDS: Final = 2.0
 _OPTOUTS_SECONDS: Final = 1.0
@@ -75,12 +75,14 @@ class Worker:
         self.registry.register(JournalMetrics(self.commit, self.keys, settings.journal_max_bytes))
         self.metrics = EdgeMetrics(self.registry)
         self.optouts = Optouts(settings.data / FILE, self.keys.ring.content.hash_secret)
-        self.optouts.refresh()
         self.registry.register(OptoutMetrics(self.optouts))
         self.beacon = Beacon(
             self.keys, self.commit, time.time, self.metrics, self.optouts.recipients,
             Bound.of(settings), settings.mode,
         )  # fmt: skip
+        self.beacon.knows_optouts = False
+        while self._step_optouts():
+            pass
         self.proxies = TrustedProxies(settings.trusted_proxies)
 
     def runner(self, **options: Any) -> web.AppRunner:
@@ -109,11 +111,13 @@ class Worker:
     def state(self) -> State:
         """Whether events can be taken."""
         trouble = self.commit.journal.trouble
-        reasons = (_TROUBLE[trouble],) if trouble else ()
+        reasons = [_TROUBLE[trouble]] if trouble else []
+        if not self.beacon.knows_optouts:
+            reasons.append("no hit is recorded before the opt-outs are read (from Kafka)")
         notes = [f"key file: {self.keys.trouble}"] if self.keys.trouble else []
         if self.optouts.trouble:
             notes.append(self.optouts.trouble)
-        return State(("draining", *reasons) if self.draining else reasons, tuple(notes))
+        return State(("draining", *reasons) if self.draining else tuple(reasons), tuple(notes))
 
     async def serve(self, listener: socket.socket, health: socket.socket) -> None:
         """Answer until told to end, then finish what is in flight and seal the journal."""
@@ -152,10 +156,20 @@ class Worker:
             await asyncio.sleep(_KEYS_SECONDS)
             self.keys.refresh()
 
+    def _step_optouts(self) -> bool:
+        """Read some of the file; whether there may be more. It is all that there is once a topic
+        was read into it.
+        """
+        whole = not self.settings.kafka or (self.settings.data / READ).exists()
+        more = self.optouts.step()
+        if whole and not more and not self.optouts.trouble:
+            self.beacon.knows_optouts = True
+        return more
+
     async def _watch_optouts(self) -> None:
         """A step takes a millisecond: what comes meanwhile is answered between two."""
         while True:
-            more = self.optouts.step()
+            more = self._step_optouts()
             await asyncio.sleep(0 if more else _OPTOUTS_SECONDS)
 
 

@@ -19,6 +19,8 @@ from schemas.token import MAX_NAME, decode64, encode64
 
 #: The file's name in a data directory.
 FILE: Final = "optouts"
+#: Beside it, where there is a topic: the topic has been read to its end once.
+READ: Final = "optouts.read"
 _DATA: Final = [b"heliograph/1/optouts"]
 
 

@@ -81,6 +81,7 @@ class Writer:
 @pytest.fixture
 def data(tmp_path: Path) -> Path:
     (tmp_path / "journal").mkdir()
+    settings(tmp_path)  # makes keys
     return tmp_path
 
 

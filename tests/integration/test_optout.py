@@ -102,6 +102,23 @@ async def test_what_cannot_be_kept_is_not_said_to_be(tmp_path: Path) -> None:
         assert b"You are not counted any more" in await edge.get(page, method="POST")
 
 
+async def test_nothing_is_recorded_before_the_topic_is_read(tmp_path: Path) -> None:
+    """A new machine: all is answered, no hit is kept, and it is not ready."""
+    async with edge_of(tmp_path / "data", kafka=("127.0.0.1:1",)) as edge:
+        minted = mint(edge.data, URL, links={"a": "https://x.org/"})
+        hit = [path_of(minted.pixel_url), path_of(minted.links["a"])]
+        assert await edge.get(hit[0]) == PIXEL_HEAD + PIXEL
+        assert b"Location: https://x.org/" in await edge.get(hit[1])
+        assert edge.events() == []
+        assert "before the opt-outs are read" in edge.worker.state().reasons[0]
+        assert edge.counted("open", "unread") == edge.counted("click", "unread") == 1
+        (edge.data / "optouts.read").touch()
+        edge.worker._step_optouts()
+        assert edge.worker.state().reasons == ()
+        await edge.get(hit[0])
+        assert [e["kind"] for e in edge.events()] == ["open"]
+
+
 async def post(
     edge: Edge, *lines: object, key: str = API_KEY
 ) -> tuple[bytes, list[dict[str, object]]]:
