@@ -61,7 +61,8 @@ def figures(home: Path, quick: bool) -> Iterator[Figure]:
             half = range(listed // 2)
             text = "".join(f"{23 + (n >> 16)}.{n >> 8 & 255}.{n & 255}.0/31\n" for n in half)
             text += "".join(f"2a04:4e41:{n >> 16:x}:{n & 65535:x}::/64\n" for n in half)
-            networks.load(client, "heliograph", "apple-egress", text.encode(), time.time())
+            found = networks.networks_of(text.encode())
+            networks.load(client, "heliograph", "apple-egress", found, time.time())
         costs = _costs(client, batches, runs)
         value, spread = middle(costs, "us", 2)
         what = f"a verdict, {hits:,} hits a batch, {agents:,} agents"

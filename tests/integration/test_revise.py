@@ -206,7 +206,7 @@ def test_of_a_network_that_a_list_cuts_nothing_is_said_anew(
     """The sender's own office is a part of a network in which others are at home."""
     hits = [opened(who, 60 * n, f"203.0.{n}.9") for n, who in enumerate("abc")]
     writer(client).write(batch(block(hits)))
-    cut = b"203.0.0.8/30\n203.0.1.0/24\n"
+    cut = ["203.0.0.8/30", "203.0.1.0/24"]
     networks.load(client, "heliograph", "self", cut, NOW)
     assert [change[2:] for change in reviser.reclassify()] == [("self", "self-network", 1)]
     assert [found for found, _ in stored(client)] == ["human", "self", "human"]
