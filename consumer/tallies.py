@@ -16,6 +16,7 @@ from clickhouse_connect.driver.client import Client
 
 from consumer.errors import StoreTrouble
 from consumer.store import execute, rows
+from schemas.words import pieces
 
 _T = TypeVar("_T")
 _log: Final = logging.getLogger(__name__)
@@ -44,7 +45,11 @@ FROM
     SELECT campaign, 0 AS total, 0 AS since, events, marks, until
     FROM {database}.tallies FINAL
     UNION ALL
-    SELECT campaign, count(), 0, toUInt64(-count()), toUInt64(-sum(mark)), toDateTime(0, 'UTC')
+    SELECT
+        campaign, count(), 0,
+        toUInt64(-count() - (SELECT count() FROM {database}.events WHERE {asked_not})),
+        toUInt64(-sum(mark) - (SELECT sum(mark) FROM {database}.events WHERE {asked_not})),
+        toDateTime(0, 'UTC')
     FROM {database}.events GROUP BY campaign
     UNION ALL
     SELECT e.campaign, 0, count() AS n, n, sum(mark), toDateTime(0, 'UTC')
@@ -89,8 +94,9 @@ def stale(client: Client, database: str, until: int, large: int = 0) -> list[lis
     `large` is how many events make a campaign large.
     """
     asked = _STALE.format(
-        database=database, until=until, large=large or _LARGE, old=_OLD, too_old=_TOO_OLD
-    )
+        database=database, until=until, large=large or _LARGE, old=_OLD, too_old=_TOO_OLD,
+        asked_not=pieces()["asked_not"],
+    )  # fmt: skip
     found: list[list[str]] = []
     room = 0
     for name, total in rows(client, asked, **_GENTLY):

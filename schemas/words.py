@@ -28,7 +28,9 @@ def questions() -> dict[str, str]:
     """The text of each schemas/queries/NAME.sql by its name, ready to be asked."""
     files = (resources.files("schemas") / "queries").iterdir()
     return {
-        file.name.removesuffix(".sql"): spelled(file.read_text("utf-8")).strip()
+        file.name.removesuffix(".sql"): spelled(file.read_text("utf-8"))
+        .replace("{database}.", "")
+        .strip()
         for file in files
         if file.name.endswith(".sql")
     }

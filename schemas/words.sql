@@ -31,6 +31,20 @@ arraySort(groupArrayIf(toUnixTimestamp64Milli(ts), bitTest(did, 0))) AS times,
 notEmpty(times) + arrayCount(gap -> gap >= 30000, arrayDifference(times)) AS opens,
 countIf(bitTest(did, 1)) AS clicks
 
+-- {mails}: as {mail}, and none of whoever has opted out, of whom no hit is recorded.
+maxIf(ts, kind = 'sent') > maxIf(ts, kind = 'cancelled') AS is_send,
+groupBitOr(did) AS said,
+multiIf(
+    recipient = '' OR recipient GLOBAL IN (SELECT recipient FROM {database}.optouts), 0,
+    NOT (is_send AND bitTest(said, 5)), said, bitTest(said, 4), said + 256, said + 768) AS bits,
+countIf(kind = 'open' AND class != 'self') AS hits,
+arraySort(groupArrayIf(toUnixTimestamp64Milli(ts), bitTest(did, 0))) AS times,
+notEmpty(times) + arrayCount(gap -> gap >= 30000, arrayDifference(times)) AS opens,
+countIf(bitTest(did, 1)) AS clicks
+
+-- {asked_not}: the events by which recipients opt out, and in again.
+campaign = '' AND kind IN ('optout', 'optin')
+
 -- {reader}: what all mails `m` of a (campaign, recipient) come to. set: the bits of one in D, to whom
 -- the mail arrived, or who read it all the same; else 0.
 sum(m.is_send) AS sends,
@@ -123,7 +137,7 @@ multiIf(
 -- {inactive}: of each recipient with enough settled sends inside the window, whether there is evidence
 -- of reading inside it (who denies a receipt was asked for it at
 -- the mail), or a hit at any time. The sends of mails that bounced or had no pixel count for nothing, nor does anybody
--- without a name. (Consent modes and opt-outs, when sends have them, belong into the last condition.)
+-- without a name or who has opted out.
 SELECT
     recipient,
     countIf(m.counts) AS sends,
@@ -145,7 +159,7 @@ FROM
             OR kind = 'click' AND class NOT IN ('scanner', 'self'))) AS evidence,
         max(bitTest(did, 6)) AS seen
     FROM events AS e
-    WHERE recipient != ''
+    WHERE recipient != '' AND recipient GLOBAL NOT IN (SELECT recipient FROM optouts)
     GROUP BY campaign, send, recipient
 ) AS m
 GROUP BY recipient

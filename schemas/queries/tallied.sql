@@ -27,7 +27,9 @@ FROM
         FROM tallies FINAL
         WHERE campaign IN {campaigns:Array(String)} AND until = counted(campaign)
         UNION ALL
-        SELECT campaign, toUInt64(-count()), toUInt64(-sum(mark)), []
+        SELECT
+            campaign, toUInt64(-count() - (SELECT count() FROM events WHERE {asked_not})),
+            toUInt64(-sum(mark) - (SELECT sum(mark) FROM events WHERE {asked_not})), []
         FROM events
         WHERE campaign IN {campaigns:Array(String)}
         GROUP BY campaign
@@ -44,7 +46,7 @@ FROM
             SELECT campaign, recipient, sign, {reader}
             FROM
             (
-                SELECT campaign, send, recipient, sign, {mail}
+                SELECT campaign, send, recipient, sign, {mails}
                 FROM events
                 ARRAY JOIN [toUInt64(1), toUInt64(-1)] AS sign
                 WHERE campaign GLOBAL IN (SELECT campaign FROM stirred)

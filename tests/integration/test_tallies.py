@@ -76,7 +76,15 @@ def some(chance: random.Random, size: int, since: int = -60) -> list[bytes]:
     """Events of few people, from `since` seconds after NOW on."""
     kinds = ("sent", "sent", "open", "open", "click", "cancelled", "bounced")
     agents = (HUMAN, HUMAN, "Mozilla/5.0", "curl/8.5.0", "who knows")
-    return [
+    out = [
+        body(
+            chance.choice(("optout", "optin")), campaign="", send="",
+            recipient=f"r{chance.randrange(12)}", sent_at=0,
+            ts=(NOW + chance.randrange(since, 60)) * 1000,
+        )
+        for _ in range(chance.randrange(5) == 0)
+    ]  # fmt: skip
+    return out + [
         body(
             kind := chance.choice(kinds),
             campaign=(name := chance.choice(CAMPAIGNS)),

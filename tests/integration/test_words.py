@@ -72,6 +72,24 @@ def test_a_send_recorded_again_and_a_send_again(client: Client) -> None:
     assert (found["opens"], found["unique_opens"], found["open_rate"]) == (2, 1, 0.5)
 
 
+def test_who_opted_out_is_in_no_rate(client: Client) -> None:
+    """Whenever that was; and who opted in again is."""
+    out = {"campaign": "", "send": "", "sent_at": 0}
+    later = (NOW + 9) * 1000
+    found = told(client, [
+        *sent("abcde"), *opens("abx"),
+        *[body("optout", recipient=name, **out) for name in "acex"],
+        body("optin", recipient="e", ts=later, **out),
+    ])  # fmt: skip
+    assert (found["sends"], found["recipients"], found["delivered"]) == (5, 3, 3)
+    assert (found["unique_opens"], found["open_rate"], found["hits"]) == (1, 1 / 3, 3)
+    assert found["unrecorded"] == 0
+    names = client.query("SELECT recipient FROM heliograph.optouts ORDER BY recipient")
+    assert [name for (name,) in names.result_rows] == ["a", "c", "x"]
+    never = client.query("SELECT recipient FROM heliograph.never_opened ORDER BY recipient")
+    assert [name for (name,) in never.result_rows] == ["d", "e"]
+
+
 def test_an_open_without_a_send_is_in_no_rate(client: Client) -> None:
     found = told(client, [*sent("ab"), *opens("ax"), *opens("x", SCANNER), *opens("y", APPLE)])
     assert (found["open_rate"], found["apparent_rate"]) == (0.5, 0.5)

@@ -1223,3 +1223,259 @@ UPDATE address = multiIf(
     position(address, ':') > 0, cutIPv6(IPv6StringToNumOrDefault(address), 10, 1),
     IPv4StringToNumOrDefault(address) = 0, '',
     IPv4NumToString(bitAnd(IPv4StringToNumOrDefault(address), 4294967040)));
+
+-- 0020_optouts.sql
+
+-- Who has opted out, by the events without a campaign that say so: of a recipient's the last holds.
+CREATE OR REPLACE VIEW heliograph.optouts ON CLUSTER 'main' AS
+SELECT recipient, max(ts) AS since
+FROM heliograph.events
+WHERE campaign = '' AND kind IN ('optout', 'optin') AND recipient != ''
+GROUP BY recipient
+HAVING argMax(kind, (ts, kind = 'optout', journal, seq)) = 'optout';
+
+-- As before, and who has opted out is in no rate. What a tally was made of are all such events too.
+CREATE OR REPLACE VIEW heliograph.readers_until ON CLUSTER 'main' AS
+SELECT
+    campaign,
+    recipient,
+    sum(m.is_send) AS sends,
+groupBitOr(m.bits) AS bits,
+if(bitTest(bits, 8) AND bitAnd(bits, 640) > 0, bits, 0) AS set,
+sum(m.hits) AS hits,
+sum(m.opens) AS opens,
+sum(m.clicks) AS clicks,
+    minIf(m.first, m.opens > 0) AS first_open,
+    maxIf(m.last, m.opens > 0) AS last_open
+FROM
+(
+    SELECT
+        campaign, send, recipient,
+        maxIf(ts, kind = 'sent') > maxIf(ts, kind = 'cancelled') AS is_send,
+groupBitOr(did) AS said,
+multiIf(
+    recipient = '' OR recipient GLOBAL IN (SELECT recipient FROM heliograph.optouts), 0,
+    NOT (is_send AND bitTest(said, 5)), said, bitTest(said, 4), said + 256, said + 768) AS bits,
+countIf(kind = 'open' AND class != 'self') AS hits,
+arraySort(groupArrayIf(toUnixTimestamp64Milli(ts), bitTest(did, 0))) AS times,
+notEmpty(times) + arrayCount(gap -> gap >= 30000, arrayDifference(times)) AS opens,
+countIf(bitTest(did, 1)) AS clicks,
+        minIf(ts, bitTest(did, 0)) AS first,
+        maxIf(ts, bitTest(did, 0)) AS last
+    FROM heliograph.events
+    WHERE ts < {until:DateTime('UTC')}
+    GROUP BY campaign, send, recipient
+) AS m
+GROUP BY campaign, recipient;
+
+CREATE OR REPLACE VIEW heliograph.tallies_until ON CLUSTER 'main' AS
+SELECT
+    campaign,
+    sum(r.events) + (SELECT count() FROM heliograph.events WHERE campaign = '' AND kind IN ('optout', 'optin')) AS events,
+    sum(r.marks) + (SELECT sum(mark) FROM heliograph.events WHERE campaign = '' AND kind IN ('optout', 'optin')) AS marks,
+    sumForEach([
+    r.sends,                                         -- 1
+    bitTest(r.bits, 8),                              -- 2: recipients
+    r.set > 0,                                       -- 3: D, delivered
+    r.hits,                                          -- 4
+    r.opens,                                         -- 5
+    bitTest(r.set, 0),                               -- 6: R, who opened
+    bitTest(r.set, 7),                               -- 7: E, who opened or clicked
+    r.clicks,                                        -- 8
+    bitTest(r.set, 1),                               -- 9: C, who clicked
+    bitTest(r.set, 3),                               -- 10: A
+    bitTest(r.set, 2),                               -- 11: P
+    bitTestAll(r.set, 2, 7),                         -- 12: P and E
+    r.sends = 0 AND bitTest(r.bits, 6),              -- 13: who has no recorded send,
+    if(r.sends = 0 AND bitTest(r.bits, 6), r.hits, 0) -- 14: and their hits
+]::Array(UInt64)) AS figures
+FROM
+(
+    SELECT campaign, recipient, sum(m.events) AS events, sum(m.marks) AS marks, sum(m.is_send) AS sends,
+groupBitOr(m.bits) AS bits,
+if(bitTest(bits, 8) AND bitAnd(bits, 640) > 0, bits, 0) AS set,
+sum(m.hits) AS hits,
+sum(m.opens) AS opens,
+sum(m.clicks) AS clicks
+    FROM
+    (
+        SELECT campaign, send, recipient, count() AS events, sum(mark) AS marks, maxIf(ts, kind = 'sent') > maxIf(ts, kind = 'cancelled') AS is_send,
+groupBitOr(did) AS said,
+multiIf(
+    recipient = '' OR recipient GLOBAL IN (SELECT recipient FROM heliograph.optouts), 0,
+    NOT (is_send AND bitTest(said, 5)), said, bitTest(said, 4), said + 256, said + 768) AS bits,
+countIf(kind = 'open' AND class != 'self') AS hits,
+arraySort(groupArrayIf(toUnixTimestamp64Milli(ts), bitTest(did, 0))) AS times,
+notEmpty(times) + arrayCount(gap -> gap >= 30000, arrayDifference(times)) AS opens,
+countIf(bitTest(did, 1)) AS clicks
+        FROM heliograph.events
+        WHERE ts < {until:DateTime('UTC')}
+        GROUP BY campaign, send, recipient
+    ) AS m
+    GROUP BY campaign, recipient
+) AS r
+GROUP BY campaign;
+
+CREATE OR REPLACE VIEW heliograph.campaigns ON CLUSTER 'main' AS
+WITH (x, n) -> if(n = 0, NULL, x / n) AS rate,
+(x, n, side) -> if(
+    n = 0, NULL,
+    round((2 * x + 3.8416 + side * 1.96 * sqrt(3.8416 + 4 * x * (1 - x / n))) / (2 * n + 7.6832), 12))
+    AS wilson,
+-- the 95 % interval of the difference of two rates with their bounds, by Newcombe.
+(p, low, high, q, below, above) -> (
+    p - q - sqrt(pow(p - low, 2) + pow(above - q, 2)),
+    p - q + sqrt(pow(high - p, 2) + pow(q - below, 2))) AS newcombe
+SELECT campaign, figures[1] AS sends,
+figures[2] AS recipients,
+figures[3] AS delivered,
+figures[4] AS hits,
+figures[5] AS opens,
+figures[6] AS unique_opens,
+figures[7] AS readers,
+figures[8] AS clicks,
+figures[9] AS unique_clicks,
+figures[11] - figures[12] AS prefetched_only,
+rate(readers, delivered) AS open_rate,
+wilson(readers, delivered, -1) AS open_rate_low,
+wilson(readers, delivered, 1) AS open_rate_high,
+rate(figures[10], delivered) AS apparent_rate,
+if(delivered - figures[11] < 100, NULL, delivered - figures[11]) AS adjusted_base,
+rate(readers - figures[12], adjusted_base) AS adjusted_rate,
+wilson(readers - figures[12], adjusted_base, -1) AS adjusted_rate_low,
+wilson(readers - figures[12], adjusted_base, 1) AS adjusted_rate_high,
+rate(unique_clicks, readers) AS click_to_open_rate,
+rate(unique_clicks, delivered) AS confirmed_rate,
+figures[13] AS unrecorded,
+figures[14] AS unrecorded_hits
+FROM
+(
+    SELECT campaign, sumForEach([
+    r.sends,                                         -- 1
+    bitTest(r.bits, 8),                              -- 2: recipients
+    r.set > 0,                                       -- 3: D, delivered
+    r.hits,                                          -- 4
+    r.opens,                                         -- 5
+    bitTest(r.set, 0),                               -- 6: R, who opened
+    bitTest(r.set, 7),                               -- 7: E, who opened or clicked
+    r.clicks,                                        -- 8
+    bitTest(r.set, 1),                               -- 9: C, who clicked
+    bitTest(r.set, 3),                               -- 10: A
+    bitTest(r.set, 2),                               -- 11: P
+    bitTestAll(r.set, 2, 7),                         -- 12: P and E
+    r.sends = 0 AND bitTest(r.bits, 6),              -- 13: who has no recorded send,
+    if(r.sends = 0 AND bitTest(r.bits, 6), r.hits, 0) -- 14: and their hits
+]::Array(UInt64)) AS figures
+    FROM
+    (
+        SELECT campaign, recipient, sum(m.is_send) AS sends,
+groupBitOr(m.bits) AS bits,
+if(bitTest(bits, 8) AND bitAnd(bits, 640) > 0, bits, 0) AS set,
+sum(m.hits) AS hits,
+sum(m.opens) AS opens,
+sum(m.clicks) AS clicks
+        FROM
+        (
+            SELECT campaign, send, recipient, maxIf(ts, kind = 'sent') > maxIf(ts, kind = 'cancelled') AS is_send,
+groupBitOr(did) AS said,
+multiIf(
+    recipient = '' OR recipient GLOBAL IN (SELECT recipient FROM heliograph.optouts), 0,
+    NOT (is_send AND bitTest(said, 5)), said, bitTest(said, 4), said + 256, said + 768) AS bits,
+countIf(kind = 'open' AND class != 'self') AS hits,
+arraySort(groupArrayIf(toUnixTimestamp64Milli(ts), bitTest(did, 0))) AS times,
+notEmpty(times) + arrayCount(gap -> gap >= 30000, arrayDifference(times)) AS opens,
+countIf(bitTest(did, 1)) AS clicks
+            FROM heliograph.events
+            GROUP BY campaign, send, recipient
+        ) AS m
+        GROUP BY campaign, recipient
+    ) AS r
+    GROUP BY campaign
+)
+WHERE figures[1] + figures[4] + figures[13] > 0;
+
+CREATE OR REPLACE VIEW heliograph.segments ON CLUSTER 'main' AS
+WITH (x, n) -> if(n = 0, NULL, x / n) AS rate,
+(x, n, side) -> if(
+    n = 0, NULL,
+    round((2 * x + 3.8416 + side * 1.96 * sqrt(3.8416 + 4 * x * (1 - x / n))) / (2 * n + 7.6832), 12))
+    AS wilson,
+-- the 95 % interval of the difference of two rates with their bounds, by Newcombe.
+(p, low, high, q, below, above) -> (
+    p - q - sqrt(pow(p - low, 2) + pow(above - q, 2)),
+    p - q + sqrt(pow(high - p, 2) + pow(q - below, 2))) AS newcombe
+SELECT campaign, segment, figures[1] AS sends,
+figures[2] AS recipients,
+figures[3] AS delivered,
+figures[4] AS hits,
+figures[5] AS opens,
+figures[6] AS unique_opens,
+figures[7] AS readers,
+figures[8] AS clicks,
+figures[9] AS unique_clicks,
+figures[11] - figures[12] AS prefetched_only,
+rate(readers, delivered) AS open_rate,
+wilson(readers, delivered, -1) AS open_rate_low,
+wilson(readers, delivered, 1) AS open_rate_high,
+rate(figures[10], delivered) AS apparent_rate,
+if(delivered - figures[11] < 100, NULL, delivered - figures[11]) AS adjusted_base,
+rate(readers - figures[12], adjusted_base) AS adjusted_rate,
+wilson(readers - figures[12], adjusted_base, -1) AS adjusted_rate_low,
+wilson(readers - figures[12], adjusted_base, 1) AS adjusted_rate_high,
+rate(unique_clicks, readers) AS click_to_open_rate,
+rate(unique_clicks, delivered) AS confirmed_rate,
+figures[13] AS unrecorded,
+figures[14] AS unrecorded_hits
+FROM
+(
+    SELECT campaign, segment, sumForEach([
+    r.sends,                                         -- 1
+    bitTest(r.bits, 8),                              -- 2: recipients
+    r.set > 0,                                       -- 3: D, delivered
+    r.hits,                                          -- 4
+    r.opens,                                         -- 5
+    bitTest(r.set, 0),                               -- 6: R, who opened
+    bitTest(r.set, 7),                               -- 7: E, who opened or clicked
+    r.clicks,                                        -- 8
+    bitTest(r.set, 1),                               -- 9: C, who clicked
+    bitTest(r.set, 3),                               -- 10: A
+    bitTest(r.set, 2),                               -- 11: P
+    bitTestAll(r.set, 2, 7),                         -- 12: P and E
+    r.sends = 0 AND bitTest(r.bits, 6),              -- 13: who has no recorded send,
+    if(r.sends = 0 AND bitTest(r.bits, 6), r.hits, 0) -- 14: and their hits
+]::Array(UInt64)) AS figures
+    FROM
+    (
+        SELECT campaign, segment, recipient, sum(m.is_send) AS sends,
+groupBitOr(m.bits) AS bits,
+if(bitTest(bits, 8) AND bitAnd(bits, 640) > 0, bits, 0) AS set,
+sum(m.hits) AS hits,
+sum(m.opens) AS opens,
+sum(m.clicks) AS clicks
+        FROM
+        (
+            SELECT
+                campaign, send, recipient,
+                argMaxIf(e.segment, ts, kind = 'sent' AND e.segment != '') AS segment,
+                maxIf(ts, kind = 'sent') > maxIf(ts, kind = 'cancelled') AS is_send,
+groupBitOr(did) AS said,
+multiIf(
+    recipient = '' OR recipient GLOBAL IN (SELECT recipient FROM heliograph.optouts), 0,
+    NOT (is_send AND bitTest(said, 5)), said, bitTest(said, 4), said + 256, said + 768) AS bits,
+countIf(kind = 'open' AND class != 'self') AS hits,
+arraySort(groupArrayIf(toUnixTimestamp64Milli(ts), bitTest(did, 0))) AS times,
+notEmpty(times) + arrayCount(gap -> gap >= 30000, arrayDifference(times)) AS opens,
+countIf(bitTest(did, 1)) AS clicks
+            FROM heliograph.events AS e
+            GROUP BY campaign, send, recipient
+        ) AS m
+        WHERE m.is_send
+        GROUP BY campaign, segment, recipient
+    ) AS r
+    GROUP BY campaign, segment
+);
+
+CREATE OR REPLACE VIEW heliograph.never_opened ON CLUSTER 'main' AS
+SELECT campaign, recipient, sends, clicks, loaded
+FROM heliograph.readers
+WHERE sends > 0 AND opens = 0 AND recipient NOT IN (SELECT recipient FROM heliograph.optouts);
