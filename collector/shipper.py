@@ -41,7 +41,7 @@ _IN_FLIGHT_BYTES: Final = 16 << 20
 _PRODUCERS: Final = 4
 _POLL_SECONDS: Final = 0.1
 _HOUSEKEEPING_SECONDS: Final = 1.0
-_EXPIRE_SECONDS: Final = 30.0
+_EXPIRE_SECONDS: Final = 5.0
 _SLOW_SECONDS: Final = 5.0
 #: Without an answer for so long the producer is given up, whatever it still hopes for.
 _STALL_SECONDS: Final = 30.0

@@ -129,8 +129,12 @@ class KafkaSource(ConsumerRebalanceListener):  # type: ignore[misc]
         """Leave the group."""
         if self._consumer is not None:
             consumer, self._consumer = self._consumer, None
-            with contextlib.suppress(KafkaError):
-                await consumer.stop()
+            with contextlib.suppress(KafkaError, Fenced):
+                with _cut_off():  # by a fetch of its own that it cancels, and then waits for
+                    await consumer.stop()
+                return
+            with contextlib.suppress(KafkaError):  # it has stopped half-way
+                await consumer._client.close()
 
 
 @contextlib.asynccontextmanager

@@ -11,8 +11,6 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-from confluent_kafka.admin import AdminClient, NewTopic
-
 from collector.mint import Mint, SendRequest
 from loadtest.faults.load import Load
 from loadtest.faults.site import Site
@@ -126,8 +124,7 @@ class Line:
 
     def start(self, workers: int = 2, consume: dict[str, str] | None = None, **env: str) -> "Line":
         """Start an edge with so many workers and `env`, and a consumer with options and `env`."""
-        admin = AdminClient({"bootstrap.servers": self.site.broker.bootstrap})
-        admin.create_topics([NewTopic(self.topic, PARTITIONS, 1)])[self.topic].result(30)
+        self.site.make_topic(self.topic, PARTITIONS)
         self.edge = self.add_edge(self.home / "edge", workers, **env)
         self.edge.start(wait=False)
         self.database = self.site.database(shared=self._shared)
@@ -174,9 +171,11 @@ class Line:
         sql = f"SELECT count() FROM {self.database}.events WHERE {ours}"
         return int(ask(self.site.engine.url, sql))
 
-    def caught_up(self, seconds: float) -> float:
-        """Wait until the table has as many opens as have been answered; how long it took."""
-        wanted = sum(load.answered() for load in self.loads)
+    def caught_up(self, seconds: float, lost: int = 0) -> float:
+        """Wait until the table has as many opens as have been answered, but for those `lost`; how
+        long it took.
+        """
+        wanted = sum(load.answered() for load in self.loads) - lost
 
         def there() -> bool:
             with contextlib.suppress(OSError):

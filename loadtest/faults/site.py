@@ -4,6 +4,8 @@ import secrets
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+from confluent_kafka.admin import AdminClient, NewTopic
+
 import tests.kafka_broker
 from consumer.migrate import migrate
 from tests.engine import Engine, client
@@ -32,6 +34,11 @@ class Site:
         if shared:
             self._shared = name
         return name
+
+    def make_topic(self, name: str, partitions: int, **config: str) -> None:
+        """Make a topic."""
+        admin = AdminClient({"bootstrap.servers": self.broker.bootstrap})
+        admin.create_topics([NewTopic(name, partitions, 1, config=config)])[name].result(30)
 
     def mend(self) -> None:
         """Start again what an experiment has left dead or suspended."""

@@ -24,13 +24,20 @@ SIZES: Final[dict[str, tuple[float, float, float]]] = {
     "4 seconds": (120, 15, 2),  # of a Kafka that hangs
     "4 rounds": (20, 4, 1),  # down and up
     "4 pause": (5, 5, 1),  # seconds down, and seconds up
+    "5 seconds": (600, 60, 8),  # of answers that are late
+    "5 one in": (100, 20, 2),  # produce requests is refused
+    "6 mebibytes": (64, 64, 2),  # of disk
+    "7 seconds": (60, 15, 3),  # of a disk that fails
+    "8 seconds": (20, 10, 3),  # of journals to be damaged
     "9 seconds": (600, 30, 4),  # without ClickHouse
     "9 kills": (10, 4, 1),
     "10 seconds": (600, 40, 5),  # with a slow consumer
     "10 kills": (20, 3, 1),
     "11 events": (7_200_000, 300_000, 10_000),  # an hour's, at 2,000 a second
     "13 jumps": (5, 5, 2),
+    "12 records": (20_000, 8_000, 300),  # of 100 events
     "13 idle": (1, 1, 0),  # whether to wait 75 s for an idle connection's end
+    "14 seconds": (60, 15, 3),  # of each attack
     "15 restarts": (20, 4, 1),
     "15 rounds": (10, 3, 1),
     "16 rate": (500, 500, 500),

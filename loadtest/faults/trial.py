@@ -59,6 +59,7 @@ class Trial:
         self.row = Row(number=number, what=what)
         self.chance = random.Random(number)
         self._stack = contextlib.ExitStack()
+        self._counted = 0  # events that the edge says it has lost
         home.mkdir(parents=True)
 
     def size(self, name: str) -> int:
@@ -108,15 +109,24 @@ class Trial:
         most = 3 * self.patience * max(before, _LEAST_P99)
         self.hold(now <= most, f"p99 went from {before * 1000:.1f} to {now * 1000:.1f} ms")
 
-    def settle(self, line: Line, *, answered: float = 0.99, held: float = 0.9) -> None:
+    def settle(
+        self,
+        line: Line,
+        *,
+        answered: float = 0.99,
+        held: float = 0.9,
+        lost: Callable[[], float] | None = None,
+    ) -> None:
         """Stop the loads, drain the line, and compare. Of the requests sent, a share must have been
-        `answered`; of the load that was wanted, a share must have been `held`.
+        `answered`; of the load that was wanted, a share must have been `held`. Just so many events
+        must be missing as `lost` then says.
         """
         for load in line.loads:
             load.stop()
+        self._counted = int(lost()) if lost else 0
         self._stopped(line, answered, held)
         try:
-            line.caught_up(120)
+            line.caught_up(120, self._counted)
             line.settled()
         except TimeoutError:
             self.hold(False, "not all that was answered came to the table")
@@ -144,9 +154,13 @@ class Trial:
         found = check.compare(url, line.database, line.loads, TOKENS, line.campaign)
         row.answered, row.lost, row.doubled, row.phantom, row.unanswered = found
         row.doubled += check.repeated(url, line.database)
-        for count, what in (row.lost, "lost"), (row.doubled, "doubled"), (row.phantom, "phantom"):
+        for count, what in (row.doubled, "doubled"), (row.phantom, "phantom"):
             self.hold(not count, f"{count} {what}")
-        for edge in line.edges if self.form is not Form.CI else ():
+        counted = self._counted
+        self.hold(
+            row.lost == counted, f"{row.lost} lost" + (f", {counted} counted" * bool(counted))
+        )
+        for edge in line.edges if self.form is not Form.CI and not counted else ():
             where = ("--clickhouse", url, "--database", line.database, "--data", edge.data)
             audit = run("audit", *where)
             self.hold(audit.returncode == 0, f"audit: {(audit.stdout + audit.stderr)[-300:]}")

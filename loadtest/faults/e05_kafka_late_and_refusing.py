@@ -1,0 +1,51 @@
+"""The broker answers 2 s late, and refuses some produce requests.
+
+The shipper's memory stays flat, for what waits is in the journals; refused records go again, and
+each event is counted once.
+"""
+
+import copy
+import time
+
+from loadtest.faults.line import Line
+from loadtest.faults.mock import Mock
+from loadtest.faults.proc import memory
+from loadtest.faults.sizes import Form
+from loadtest.faults.trial import Trial
+from loadtest.processes import until
+
+_LATE_MS = 2000
+#: More than there will be.
+_REFUSALS = 1000
+
+
+def run(trial: Trial) -> None:
+    """Be late for a time, and refuse meanwhile."""
+    mock: Mock = trial.keep(Mock())
+    site = copy.copy(trial.site)
+    site.broker, site.make_topic = mock, mock.make_topic  # type: ignore[method-assign,assignment]
+    shared = trial.form is Form.CI
+    line = Line(trial.home, site, trial.size("rate"), trial.keep, shared=shared).start()
+    load = line.load()
+    until(lambda: line.stored() > 0, 30)
+    began = time.monotonic()
+    time.sleep(3)
+    base, late, seconds = load.p99(began), time.monotonic(), trial.size("5 seconds")
+    mock.be_late(_LATE_MS)
+    one_in = trial.size("5 one in")
+    mock.refuse(one_in, _REFUSALS, _LATE_MS)
+    sizes: list[int] = []
+    while time.monotonic() - late < seconds:
+        time.sleep(1)
+        sizes.append(memory(line.edge.pids("collector.shipper")))
+    given = _REFUSALS * one_in - mock.left()
+    for _ in range(given // one_in):
+        trial.fault(True)
+    trial.hold(given >= one_in, f"none of {given} produce requests was refused")
+    trial.same_p99(base, load.p99(late))
+    grown = (max(sizes[len(sizes) // 2 :]) - max(sizes[: len(sizes) // 2 + 1])) / 2**20
+    trial.hold(grown <= 8, f"the shipper grew by {grown:.0f} MiB")
+    trial.row.notes.append(f"{given} produce requests, the shipper's memory {grown:+.1f} MiB")
+    mock.be_late(0)
+    trial.recovered(line.caught_up(60), at_most=20)
+    trial.settle(line, answered=0.9999)
