@@ -24,6 +24,7 @@ def run(trial: Trial) -> None:
     mock: Mock = trial.keep(Mock())
     site = copy.copy(trial.site)
     site.broker, site.make_topic = mock, mock.make_topic  # type: ignore[method-assign,assignment]
+    mock.make_topic("heliograph.optouts", 1)  # it can make none on request
     shared = trial.form is Form.CI
     line = Line(trial.home, site, trial.size("rate"), trial.keep, shared=shared).start()
     load = line.load()

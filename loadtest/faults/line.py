@@ -124,7 +124,7 @@ class Line:
 
     def start(self, workers: int = 2, consume: dict[str, str] | None = None, **env: str) -> "Line":
         """Start an edge with so many workers and `env`, and a consumer with options and `env`."""
-        self.site.make_topic(self.topic, PARTITIONS)
+        self.site.make_topic(self.topic, PARTITIONS, **{"max.message.bytes": str(4 << 20)})
         self.edge = self.add_edge(self.home / "edge", workers, **env)
         self.edge.start(wait=False)
         self.database = self.site.database(shared=self._shared)
