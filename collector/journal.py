@@ -169,8 +169,12 @@ class Journal:
         if self._lock < 0 and not self._closed:
             with contextlib.suppress(OSError):
                 self._lock = self._create()
-        if self._fd >= 0 and self._due(0):
-            self._leave()
+        asked = self._size > 0 and directory.roll_asked(self._root) > self._opened_at - 1.0
+        if self._fd >= 0 and (self._due(0) or asked):
+            try:  # an empty one: the last of a live journal never expires
+                self._roll(self.next_seq)
+            except OSError:
+                self._leave()
         if self.trouble == "full" and self._size > 0:
             with contextlib.suppress(OSError):  # so that all that is shipped can make room
                 self._roll(self.next_seq)

@@ -1,8 +1,9 @@
 """The audit: does the store hold every event of every journal, once?
 
 A journal's seqs run from 1 without a hole, so anyone can check: each is stored once, or in the
-dead letter, or has expired. What is missing is either lost (the edge could not write it, or
-something on the way broke its promise) or, where the journals are at hand, still waiting in them.
+dead letter, or has expired, or was erased. What is missing is either lost (the edge could not write
+it, or something on the way broke its promise) or, where the journals are at hand, still waiting in
+them.
 """
 
 from dataclasses import dataclass
@@ -25,6 +26,9 @@ GROUP BY journal
 _DEAD: Final = """
 SELECT journal, groupBitmap(seq), max(seq) FROM {database}.dead_letter
 WHERE seq > 0 GROUP BY journal
+"""
+_ERASED: Final = """
+SELECT journal, groupBitmap(seq), max(seq) FROM {database}.erased GROUP BY journal
 """
 #: Ledger ranges overlap where a batch was done again: what each adds to those before is summed.
 _TAKEN: Final = """
@@ -54,6 +58,8 @@ FROM
             UNION ALL
             SELECT seq FROM {database}.dead_letter WHERE seq > 0 AND journal = '{journal}'
             UNION ALL
+            SELECT seq FROM {database}.erased WHERE journal = '{journal}'
+            UNION ALL
             SELECT {end} + 1
         )
     )
@@ -82,6 +88,7 @@ class JournalAudit:
     stored: int
     dead: int
     expired: int
+    erased: int
     waiting: int
     repeated: int
     missing: int
@@ -102,13 +109,15 @@ def audit(
     stored = {name: rest for name, *rest in rows(client, _STORED.format(database=database))}
     dead = {name: rest for name, *rest in rows(client, _DEAD.format(database=database))}
     taken = {name: rest for name, *rest in rows(client, _TAKEN.format(database=database))}
+    erased = {name: rest for name, *rest in rows(client, _ERASED.format(database=database))}
     found = []
-    for name in sorted({*stored, *dead, *taken, *at_hand} - {""}):
+    for name in sorted({*stored, *dead, *taken, *erased, *at_hand} - {""}):
         count, unique, last = stored.get(name, (0, 0, 0))
         buried, last_buried = dead.get(name, (0, 0))
         covered, last_taken = taken.get(name, (0, 0))
+        gone, last_gone = erased.get(name, (0, 0))
         position, (runs, next_seq) = at_hand.get(name, (1, ([], 1)))
-        end = max(last, last_buried, last_taken, next_seq - 1)
+        end = max(last, last_buried, last_taken, last_gone, next_seq - 1)
         gaps = _gaps(client, database, name, end) if unique < end else []
         waiting, gaps = _split(gaps, [(max(a, position), b) for a, b in runs if b >= position])
         expired = 0
@@ -125,6 +134,7 @@ def audit(
                 stored=unique,
                 dead=buried,
                 expired=expired,
+                erased=gone,
                 waiting=waiting,
                 repeated=count - unique,
                 missing=_size(gaps),

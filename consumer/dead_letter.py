@@ -1,7 +1,8 @@
 """The dead letter: lines that are no event, found by halving and kept with the reason."""
 
 import json
-from collections.abc import Callable, Iterator
+import re
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -14,6 +15,7 @@ from schemas.flaw import flaw
 
 #: What is kept of a line, in bytes.
 MAX_RAW: Final = 64 * 1024
+_RECIPIENT: Final = re.compile(rb'"recipient"\s*:\s*"?([^",}\n]*)')
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +38,12 @@ class Dead:
 
     line: Line
     reason: str
+
+    @property
+    def recipient(self) -> str:
+        """Whose it seems to be; "" where it does not say."""
+        found = _RECIPIENT.search(self.line.data)
+        return found[1].decode("utf-8", "replace").strip() if found else ""
 
 
 def lines(block: Block) -> Iterator[Line]:
@@ -79,16 +87,22 @@ def _halve(some: list[Line], load: Callable[[bytes], None], dead: list[Dead]) ->
     return len(some)
 
 
-def store(client: Client, table: str, dead: list[Dead], now: int) -> None:
-    """Write lines to the dead letter. Writing them again replaces them."""
+def store(
+    client: Client, table: str, dead: list[Dead], now: int, erased: Collection[str] = ()
+) -> None:
+    """Write lines to the dead letter, of who is erased the place only. Writing them again replaces
+    them.
+    """
     if not dead:
         return
-    body = b"".join(json.dumps(_row(item, now)).encode() + b"\n" for item in dead)
+    body = b"".join(
+        json.dumps(_row(item, now, item.recipient in erased)).encode() + b"\n" for item in dead
+    )
     with reactions():
         client.raw_insert(table, insert_block=body, fmt="JSONEachRow", settings={"async_insert": 0})
 
 
-def _row(item: Dead, now: int) -> dict[str, object]:
+def _row(item: Dead, now: int, erased: bool) -> dict[str, object]:
     block = item.line.block
     return {
         "topic": block.topic,
@@ -97,7 +111,7 @@ def _row(item: Dead, now: int) -> dict[str, object]:
         "line": item.line.number,
         "journal": block.journal,
         "seq": item.line.seq,
-        "reason": item.reason,
-        "raw": item.line.data[:MAX_RAW].decode("utf-8", "replace"),
+        "reason": "erased" if erased else item.reason,
+        "raw": "" if erased else item.line.data[:MAX_RAW].decode("utf-8", "replace"),
         "at": now,
     }

@@ -1,4 +1,4 @@
-"""What a store's owner orders: other networks, verdicts anew. By whoever holds the store.
+"""What a store's owner orders: other networks, verdicts anew, erasures. By whoever holds the store.
 
 Over HTTP they come to the SQL port of `up`, with the secret of the data directory.
 """
@@ -6,14 +6,18 @@ Over HTTP they come to the SQL port of `up`, with the secret of the data directo
 import asyncio
 import contextlib
 import hmac
+import logging
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Final
 
+import orjson
 from aiohttp import web
 from clickhouse_connect.driver.client import Client
 
 from consumer import networks, tallies
+from consumer.erasures import Erasures
 from consumer.errors import Misfit, StoreTrouble
 from consumer.revise import Reviser
 from consumer.settings import ConsumerSettings
@@ -21,6 +25,7 @@ from consumer.sql.front import OWNER_HEADER
 from consumer.verdicts import Verdicts
 from schemas.rule import RuleError
 
+_log: Final = logging.getLogger(__name__)
 #: The longest list of networks that is taken, in bytes: Apple's has 12 million.
 MAX_LIST: Final = 64 << 20
 
@@ -51,6 +56,16 @@ class Orders:
         ruleset = self._verdicts.ruleset
         asked = {"private"} | {list for rule in ruleset.rules for list in (rule.network, rule.home)}
         return {"networks": len(found), "ruleset": ruleset.version, "asked": name in asked}
+
+    def erase(self, recipients: list[str], *, dry_run: bool, lift: bool) -> dict[str, Any]:
+        """Erase recipients, say what there is of them, or take what comes of them again."""
+        with contextlib.closing(self._open()) as client:
+            made = Erasures(client, self._settings.database, self._settings.cluster)
+            if lift:
+                made.lift(recipients)
+                return {}
+            found = made.find(recipients) if dry_run else made.erase(recipients, _log.warning)
+            return found._asdict()
 
     def reclassify(self, since: int) -> dict[str, Any]:
         """Judge hits anew by the current rules, from a time on (Unix seconds)."""
@@ -93,6 +108,12 @@ def add_orders(app: web.Application, orders: Orders, owner: str) -> None:
         name = request.match_info["name"]
         return await carry_out(orders.load_networks, name, bytes(text))
 
+    async def erase(request: web.Request) -> web.Response:
+        _check(request, owner)
+        names = orjson.loads(await request.read())
+        how = {name: request.query.get(name) == "1" for name in ("dry_run", "lift")}
+        return await carry_out(partial(orders.erase, names, **how))
+
     async def again(request: web.Request) -> web.Response:
         _check(request, owner)
         since = request.query.get("since", "0")
@@ -102,3 +123,4 @@ def add_orders(app: web.Application, orders: Orders, owner: str) -> None:
 
     app.router.add_post(r"/orders/networks/{name:[a-z0-9][a-z0-9.+-]{0,63}}", load)
     app.router.add_post("/orders/reclassify", again)
+    app.router.add_post("/orders/erase", erase)

@@ -5,7 +5,8 @@
 2. Insert what is absent: from the stage, what the store does not have by (journal, seq). Whatever
    was inserted before, by us or by another, for this batch or a differently cut one, stays as is.
    Nearly always all is absent: that is asked as a whole first, and event by event only where not.
-3. Verify: everything staged is in the store now (or is older than the retention). Only then is
+3. Verify: everything staged is in the store now (or older than the retention, or of somebody who
+   is erased, and then named so). Only then is
    the ledger written and may the source commit.
 
 The stage may lose everything when the server restarts, hence the counts before and after. Any
@@ -22,6 +23,7 @@ from clickhouse_connect.driver.client import Client
 
 from consumer import dead_letter
 from consumer.batch import Batch, Block, Partition
+from consumer.erasures import Erasures
 from consumer.errors import Poison, StoreTrouble
 from consumer.stage import Stage
 from consumer.store import execute, rows
@@ -39,7 +41,7 @@ SELECT
     {user_agent}, {accept_language}, {referer}, prefetch, key_id, {verdict}, {segment}, detail,
     consent, {line}
 FROM {stage}
-WHERE {young} AND {here} AND {absent}
+WHERE {young} AND NOT {gone} AND {here} AND {absent}
 """
 #: Hits of one address have one number in their network while a salt holds, and nobody can go back.
 _LINE: Final = """
@@ -62,7 +64,7 @@ FROM
         journal, intDiv(toUInt64(seq), {_CELL}) AS cell, count() AS events,
         groupBitmapState(toUInt64(seq)) AS seqs
     FROM {{stage}}
-    WHERE {{young}} AND {{here}}
+    WHERE {{young}} AND NOT {{gone}} AND {{here}}
     GROUP BY journal, cell
 ) AS new
 LEFT JOIN
@@ -90,11 +92,12 @@ _ABSENT: Final = f"""
 )
 LIMIT 1 BY journal, seq
 """
-#: All that is staged; what of it should be in the store, and is.
+#: All that is staged; what of it should be in the store, and is; what is kept out as erased.
 _LOOK: Final = f"""
 SELECT
     (SELECT count() FROM {{stage}}), sum(bitmapCardinality(new.seqs)),
-    sum(bitmapAndCardinality(new.seqs, old.seqs))
+    sum(bitmapAndCardinality(new.seqs, old.seqs)),
+    (SELECT countIf({{gone}}) FROM {{stage}} WHERE {{here}})
 {_CELLS}
 """
 #: Runs of seqs that one statement looks for, and how wide a run may be: a batch that holds old
@@ -183,6 +186,7 @@ class Writer:
         self._all_events = f"{database}.events"
         self._dead_letter = f"{database}.dead_letter{local}"
         self._taken = f"{database}.taken{local}"
+        self._erasures = Erasures(client, database, cluster=cluster)
         self._salts = f"{database}.salts{local}"
         self._salted = 0.0
         self._stage = partial(Stage, client, database, partition, random, loader=loader)
@@ -220,7 +224,8 @@ class Writer:
     def insert(self, staged: Staged) -> Outcome:
         """Insert what is absent of the loaded batch, verify it, and empty the stage."""
         ranges, dead = staged
-        dead_letter.store(self._client, self._dead_letter, dead, int(self._clock()))
+        theirs = self._erasures.of(sorted({found.recipient for found in dead} - {""}))
+        dead_letter.store(self._client, self._dead_letter, dead, int(self._clock()), theirs)
         if ranges:
             self._insert(ranges)
         self.stage.clear(self._client)
@@ -257,9 +262,12 @@ class Writer:
                 events=self._events, one_block=_ONE_BLOCK, absent=absent.format(**wanted), **wanted
             )
             execute(self._client, sql)
-            staged, different, there = self.look(ranges, whole=whole)
+            staged, different, there, gone = self.look(ranges, whole=whole)
             if staged != events:
                 raise StoreTrouble("the staging table lost what was loaded")
+            if gone:
+                which = "{gone} AND {here}".format(**wanted)
+                self._erasures.name(self.stage.table, which)
             missing = different - there
             if not missing:
                 return
@@ -282,20 +290,24 @@ class Writer:
             kept[name] = f"if({holds}, {value}, {0 if name in ('line', 'sent_at') else repr('')})"
         return kept
 
-    def look(self, ranges: list[Range], *, whole: bool = True) -> tuple[int, int, int]:
-        """How many are staged; how many of some runs should be in the store, and how many are."""
+    def look(self, ranges: list[Range], *, whole: bool = True) -> tuple[int, int, int, int]:
+        """How many are staged; how many of some runs should be in the store, and how many are, and
+        how many are kept out as erased.
+        """
         wanted = self._wanted(ranges, whole=whole)
-        staged, different, there = rows(self._client, _LOOK.format(**wanted))[0]
-        return staged, different, there
+        staged, different, there, gone = rows(self._client, _LOOK.format(**wanted))[0]
+        return staged, different, there, gone
 
     def _wanted(self, ranges: list[Range], *, whole: bool) -> dict[str, str]:
         cells = {cell for found in ranges for cell in found.cells}
+        journals = ", ".join(sorted({f"'{found.journal}'" for found in ranges}))
         return {
             "stage": self.stage.table,
             "all_events": self._all_events,
             "young": self._young,
+            "gone": self._erasures.gone(self.stage.table),
             "here": "1" if whole else f"({' OR '.join(found.sql for found in ranges)})",
-            "journals": ", ".join(sorted({f"'{found.journal}'" for found in ranges})),
+            "journals": journals,
             "cells": ", ".join(map(str, sorted(cells))),
         }
 

@@ -32,6 +32,8 @@ COMMANDS: Final = {
     "networks": "load lists of networks that the rules ask",
     "classify": "judge hits from elsewhere by the rules",
     "accuracy": "score the rules on labelled hits",
+    "erase": "erase all that is stored of a recipient",
+    "export": "write all that is stored of a recipient",
     "audit": "compare what was taken with what is stored",
 }
 

@@ -31,6 +31,11 @@ class Remote:
         """See `consumer.orders`."""
         return self._order(f"networks/{name}", text)
 
+    def erase(self, recipients: list[str], *, dry_run: bool, lift: bool) -> dict[str, Any]:
+        """See `consumer.orders`."""
+        how = f"dry_run={dry_run:d}&lift={lift:d}"
+        return self._order(f"erase?{how}", orjson.dumps(recipients))
+
     def reclassify(self, since: int) -> dict[str, Any]:
         """See `consumer.orders`."""
         return self._order(f"reclassify?since={since}", b"")

@@ -12,9 +12,11 @@ from typing import Final, Literal
 
 from orjson import dumps as _dumps
 
-Kind = Literal["sent", "open", "click", "cancelled", "bounced", "receipt", "optout", "optin"]
+Kind = Literal[
+    "sent", "open", "click", "cancelled", "bounced", "receipt", "optout", "optin", "erased"
+]
 KINDS: Final = (
-    "sent", "open", "click", "cancelled", "bounced", "receipt", "optout", "optin"
+    "sent", "open", "click", "cancelled", "bounced", "receipt", "optout", "optin", "erased"
 )  # fmt: skip
 #: Kinds whose events are of no campaign.
 UNNAMED: Final = ("receipt", "optout", "optin")

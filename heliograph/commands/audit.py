@@ -40,8 +40,8 @@ def run(args: Namespace) -> int:
     at_hand = settings.data / "journal" if not settings.clickhouse or args.data else None
     with _client(settings) as client:
         found = audit(client, settings.database, at_hand, settings.retention_days)
-    lines = [["journal", "taken", "stored", "dead", "expired", "waiting", "repeated", "missing",
-              "gaps"]]  # fmt: skip
+    lines = [["journal", "taken", "stored", "dead", "expired", "erased", "waiting", "repeated",
+              "missing", "gaps"]]  # fmt: skip
     rows = [_row(journal, lines[0]) for journal in found]
     body = b"".join(msgspec.json.encode(line) + b"\n" for line in (*lines, *rows))
     output.write(Answer(output.FORMAT, iter([body])), args.format, sys.stdout)

@@ -10,6 +10,8 @@ from schemas.journal.frame import MAX_BLOCK, frames_backwards
 
 LOCK: Final = "lock"
 POSITION: Final = "position"
+#: Touched in the root, it asks all that write a journal there to begin a new segment.
+ROLL: Final = "roll"
 QUARANTINE: Final = "quarantine"
 ID_LENGTH: Final = 28
 #: What is kept for shipping again leaves so much of a disk, or a quarter of a small one.
@@ -143,7 +145,9 @@ def _is_behind(position: int, segment: Path, after: int | None = None) -> bool:
     """
     end = _end_of(segment)
     if end is None:
-        return quarantined(segment, 0).exists() or (after is not None and after <= position)
+        empty = segment.exists() and not segment.stat().st_size
+        followed = after is not None and after <= position
+        return empty or followed or quarantined(segment, 0).exists()
     return end <= position
 
 
@@ -194,6 +198,14 @@ def _end_of(segment: Path) -> int | None:
     except FileNotFoundError:
         return None
     return found
+
+
+def roll_asked(root: Path) -> float:
+    """When new segments were asked for last, in Unix seconds; 0 if never."""
+    try:
+        return (root / ROLL).stat().st_mtime
+    except OSError:
+        return 0.0
 
 
 def _older(path: Path, before: float) -> bool:

@@ -1224,6 +1224,52 @@ UPDATE address = multiIf(
     IPv4StringToNumOrDefault(address) = 0, '',
     IPv4NumToString(bitAnd(IPv4StringToNumOrDefault(address), 4294967040)));
 
+-- 0015_erasures.sql
+
+-- The key of the hashes below: who has only these cannot tell whose they are.
+CREATE TABLE IF NOT EXISTS heliograph.erasure_key_local ON CLUSTER 'main'
+(
+    key0 UInt64,
+    key1 UInt64
+)
+ENGINE = ReplicatedMergeTree
+ORDER BY key0;
+
+INSERT INTO heliograph.erasure_key_local
+SELECT rand64(1), rand64(2) WHERE (SELECT count() FROM heliograph.erasure_key_local) = 0;
+
+-- Who was erased, as a keyed hash of the recipient: no event of theirs up to `until` is stored again.
+CREATE TABLE IF NOT EXISTS heliograph.erasures_local ON CLUSTER 'main'
+(
+    hash UInt64,
+    until UInt64, -- Unix milliseconds
+    at DateTime64(3, 'UTC')
+)
+ENGINE = ReplicatedReplacingMergeTree(at)
+ORDER BY hash;
+
+-- The names of events that were erased, or came again and were kept out: what an audit finds missing.
+CREATE TABLE IF NOT EXISTS heliograph.erased_local ON CLUSTER 'main'
+(
+    journal LowCardinality(String),
+    seq UInt64 CODEC(Delta, ZSTD(1))
+)
+ENGINE = ReplicatedReplacingMergeTree
+ORDER BY (journal, seq)
+SETTINGS fsync_after_insert = 1;
+
+-- 0016_erased.cluster.sql
+
+-- The names of a cluster's erased events, spread as the events are.
+CREATE TABLE IF NOT EXISTS heliograph.erased ON CLUSTER 'main' AS heliograph.erased_local
+ENGINE = Distributed('main', heliograph, erased_local, cityHash64(journal));
+
+CREATE TABLE IF NOT EXISTS heliograph.erasures ON CLUSTER 'main' AS heliograph.erasures_local
+ENGINE = Distributed('main', heliograph, erasures_local, hash);
+
+CREATE TABLE IF NOT EXISTS heliograph.erasure_key ON CLUSTER 'main' AS heliograph.erasure_key_local
+ENGINE = Distributed('main', heliograph, erasure_key_local, key0);
+
 -- 0020_optouts.sql
 
 -- Who has opted out, by the events without a campaign that say so: of a recipient's the last holds.

@@ -1198,6 +1198,40 @@ UPDATE address = multiIf(
     IPv4StringToNumOrDefault(address) = 0, '',
     IPv4NumToString(bitAnd(IPv4StringToNumOrDefault(address), 4294967040)));
 
+-- 0015_erasures.sql
+
+-- The key of the hashes below: who has only these cannot tell whose they are.
+CREATE TABLE IF NOT EXISTS heliograph.erasure_key
+(
+    key0 UInt64,
+    key1 UInt64
+)
+ENGINE = MergeTree
+ORDER BY key0;
+
+INSERT INTO heliograph.erasure_key
+SELECT rand64(1), rand64(2) WHERE (SELECT count() FROM heliograph.erasure_key) = 0;
+
+-- Who was erased, as a keyed hash of the recipient: no event of theirs up to `until` is stored again.
+CREATE TABLE IF NOT EXISTS heliograph.erasures
+(
+    hash UInt64,
+    until UInt64, -- Unix milliseconds
+    at DateTime64(3, 'UTC')
+)
+ENGINE = ReplacingMergeTree(at)
+ORDER BY hash;
+
+-- The names of events that were erased, or came again and were kept out: what an audit finds missing.
+CREATE TABLE IF NOT EXISTS heliograph.erased
+(
+    journal LowCardinality(String),
+    seq UInt64 CODEC(Delta, ZSTD(1))
+)
+ENGINE = ReplacingMergeTree
+ORDER BY (journal, seq)
+SETTINGS fsync_after_insert = 1;
+
 -- 0020_optouts.sql
 
 -- Who has opted out, by the events without a campaign that say so: of a recipient's the last holds.
