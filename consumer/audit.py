@@ -30,6 +30,17 @@ WHERE seq > 0 GROUP BY journal
 _ERASED: Final = """
 SELECT journal, groupBitmap(seq), max(seq) FROM {database}.erased GROUP BY journal
 """
+#: What is stored, buried or erased of a journal, each seq once.
+_COVERED: Final = """
+SELECT groupBitmap(seq) FROM
+(
+    SELECT seq FROM {database}.events WHERE journal = '{journal}'
+    UNION ALL
+    SELECT seq FROM {database}.dead_letter WHERE seq > 0 AND journal = '{journal}'
+    UNION ALL
+    SELECT seq FROM {database}.erased WHERE journal = '{journal}'
+)
+"""
 #: Ledger ranges overlap where a batch was done again: what each adds to those before is summed.
 _TAKEN: Final = """
 SELECT journal, sum(greatest(toInt64(last_seq) - greatest(toInt64(first_seq) - 1, before), 0)),
@@ -118,7 +129,10 @@ def audit(
         gone, last_gone = erased.get(name, (0, 0))
         position, (runs, next_seq) = at_hand.get(name, (1, ([], 1)))
         end = max(last, last_buried, last_taken, last_gone, next_seq - 1)
-        gaps = _gaps(client, database, name, end) if unique < end else []
+        whole = unique
+        if unique < end and (buried or gone):
+            whole = rows(client, _COVERED.format(database=database, journal=name))[0][0]
+        gaps = _gaps(client, database, name, end) if whole < end else []
         waiting, gaps = _split(gaps, [(max(a, position), b) for a, b in runs if b >= position])
         expired = 0
         if retention_days and gaps:
