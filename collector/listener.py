@@ -36,8 +36,9 @@ _TURNS: Final = 8
 #: How long the kernel keeps a connection that sends nothing to itself, in seconds.
 _DEFER_SECONDS: Final = 5
 _MOST_DESCRIPTORS: Final = 1 << 16
-#: How long to wait when there are no descriptors left.
+#: How long to wait when there are no descriptors left but those for the journal, and its like.
 _PAUSE_SECONDS: Final = 0.2
+_SPARE_DESCRIPTORS: Final = 32
 #: A turn of fewer requests is followed by a rest of so many seconds, unless of late (counted by so
 #: many) there were more requests a second than that.
 _FEW: Final = 3
@@ -57,6 +58,8 @@ class Listener:
         self._fd = sock.fileno()
         self._new: list[Connection] = []
         self._closed = False
+        self._most = resource.getrlimit(resource.RLIMIT_NOFILE)[0] - _SPARE_DESCRIPTORS
+        self._crowded = False
         self._rests = True
         self._taken = 0
         self._counted_at = time.perf_counter()
@@ -116,21 +119,38 @@ class Listener:
             self._rests = self._taken < (now - self._counted_at) * _MANY
             self._taken, self._counted_at = 0, now
 
+    def _pause(self, why: str) -> None:
+        log.error("no connection can be accepted: %s", why)
+        self._polled.epoll.unregister(self._fd)
+        self._loop.call_later(_PAUSE_SECONDS, self._listen)
+
     def _accept(self) -> None:
         for _ in range(_ACCEPTED_AT_ONCE):
+            if self._crowded and _lowest_free() >= self._most:
+                self._pause("too many are open")
+                return
             try:
                 sock, peer = self._sock.accept()
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):
                 return
             except OSError as error:
-                log.error("no connection can be accepted: %s", error)
-                self._polled.epoll.unregister(self._fd)
-                self._loop.call_later(_PAUSE_SECONDS, self._listen)
+                self._pause(str(error))
                 return
+            self._crowded = sock.fileno() >= self._most
             connection = self._hot(sock, peer[0] if isinstance(peer, tuple) else "", self._polled)
             self._new.append(connection)
             if data := connection.read():
                 self._hot.queue(connection, data)
+
+
+def _lowest_free() -> int:
+    """The descriptor that would be given next."""
+    try:
+        free = os.dup(0)
+    except OSError:
+        return _MOST_DESCRIPTORS << 10
+    os.close(free)
+    return free
 
 
 def _widen(sock: socket.socket) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import errno
+import os
 import re
 import resource
 import socket
@@ -206,6 +207,26 @@ async def test_no_descriptors_left_is_a_pause(edge: Edge) -> None:
     writer.write(LAST % edge.path)
     await pixels(reader, 1)
     assert time.monotonic() - began > 0.15
+
+
+async def test_the_last_descriptors_are_the_journal_s(edge: Edge) -> None:
+    """Without one it can neither sync nor begin a segment, and what is answered would be lost."""
+    free = os.dup(0)
+    os.close(free)
+    edge.listener._most = free + 2
+    talks = []
+    for answered in (True, True, False):  # each takes two, for its two ends
+        reader, writer = await edge.connect()
+        talks.append((reader, writer))
+        writer.write(HEAD % edge.path)
+        if answered:
+            await pixels(reader, 1)
+    await asyncio.sleep(0.5)
+    assert edge.recorded() == 2
+    talks[0][1].close()
+    await pixels(talks[2][0], 1)
+    for _, writer in talks[1:]:
+        writer.close()
 
 
 async def test_a_fault_of_ours_ends_one_connection_only(edge: Edge) -> None:
