@@ -1,0 +1,128 @@
+"""Connections beyond what the edge may open, idle ones, slow heads, and heads without an end.
+
+Where descriptors run out nobody spins, and who is connected is answered as fast as before. All is
+well within 5 s of the attack's end. A head that does not end costs little.
+"""
+
+import os
+import socket
+import time
+from pathlib import Path
+from typing import Final
+from unittest.mock import patch
+
+import tests.e2e.line
+from loadtest.faults.line import Edge, Line
+from loadtest.faults.proc import memory
+from loadtest.faults.trial import Trial
+from loadtest.processes import until
+
+_CONNECTIONS: Final = 1000
+_SLOW: Final = 200
+_DESCRIPTORS: Final = 256
+_ENDLESS: Final = 200
+_HEAD: Final = b"GET / HTTP/1.1\r\nHost: a\r\n"
+_TICKS: Final = os.sysconf("SC_CLK_TCK")
+
+
+def run(trial: Trial) -> None:
+    """Each attack in turn, under load."""
+    line = trial.line(workers=1)
+    load, seconds = line.load(), trial.size("14 seconds")
+    began = time.monotonic()
+    time.sleep(3)
+    base = load.p99(began)
+    (worker,) = line.edge.pids("collector.worker")
+
+    endless = _attack(line.edge, _ENDLESS, _HEAD)
+    before = memory([worker])
+    for sock in endless:
+        sock.sendall(b"X: " + b"a" * 7000 + b"\r\n" + b"X: " + b"a" * 7000 + b"\r\n")
+        sock.sendall(b"X: " + b"a" * 7000 + b"\r\nX: " + b"a" * 7000)
+    time.sleep(1)
+    each = (memory([worker]) - before) / _ENDLESS / 1024
+    trial.hold(each <= 64, f"an endless head costs {each:.0f} KiB")
+    _end(endless)
+
+    slow, idle = _attack(line.edge, _SLOW, _HEAD), _attack(line.edge, _CONNECTIONS, b"GET")
+    since, ends = time.monotonic(), time.monotonic() + seconds
+    while time.monotonic() < ends:
+        for sock in slow:
+            sock.send(b"X: y\r\n")
+        time.sleep(1)
+    trial.same_p99(base, load.p99(since))
+    _end(slow + idle)
+
+    load.stop()
+    limited = _limited(line)
+    load = line.load(limited)
+    (worker,) = limited.pids("collector.worker")
+    idle = _attack(limited, _CONNECTIONS, b"GET")
+    until(lambda: "no connection can be accepted" in limited.running.said, 20)
+    trial.fault(True)
+    since, cpu = time.monotonic(), _cpu(worker)
+    time.sleep(seconds)
+    busy = (_cpu(worker) - cpu) / (time.monotonic() - since)
+    trial.row.notes.append(f"{each:.0f} KiB an endless head, {busy:.0%} CPU without descriptors")
+    trial.hold(busy < 0.3, f"{busy:.0%} CPU without descriptors")
+    trial.same_p99(base, load.p99(since))
+    trial.hold(limited.ready(), "not ready for want of descriptors")
+    _end(idle)
+    trial.recovered(until(lambda: _answers(limited), 30), at_most=5)
+    load.stop()
+    idle = _attack(limited, _CONNECTIONS, b"GET")
+    cpu = _cpu(worker)
+    time.sleep(2)
+    trial.hold(_cpu(worker) - cpu < 0.4, "the worker spins when nothing is asked")
+    _end(idle)
+    trial.settle(line, answered=0.5, held=0.5)
+
+
+def _attack(edge: Edge, count: int, begins: bytes) -> list[socket.socket]:
+    made = []
+    for _ in range(count):
+        sock = socket.socket()
+        sock.setblocking(False)
+        sock.connect_ex(("127.0.0.1", edge.port))
+        made.append(sock)
+    time.sleep(0.5)
+    for sock in made:
+        try:
+            sock.setblocking(True)
+            sock.settimeout(0.05)
+            sock.send(begins)
+        except OSError:  # it waits in the queue
+            continue
+    return made
+
+
+def _end(all_of: list[socket.socket]) -> None:
+    for sock in all_of:
+        sock.close()
+
+
+def _limited(line: Line) -> Edge:
+    """An edge that may open few descriptors, started."""
+    edge = line.add_edge(line.home / "limited", 1)
+    command = line.home / "limited.sh"
+    real = tests.e2e.line.HELIOGRAPH
+    # Hard too: it would raise a soft limit as far as it may.
+    command.write_text(f'#!/bin/sh\nulimit -n {_DESCRIPTORS}\nexec "{real}" "$@"\n')
+    command.chmod(0o755)
+    with patch.object(tests.e2e.line, "HELIOGRAPH", command):
+        edge.start()
+    return edge
+
+
+def _answers(edge: Edge) -> bool:
+    try:
+        with socket.create_connection(("127.0.0.1", edge.port), timeout=1) as sock:
+            sock.sendall(_HEAD + b"\r\n")
+            return sock.recv(100).startswith(b"HTTP/1.1 404")
+    except OSError:
+        return False
+
+
+def _cpu(pid: int) -> float:
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / _TICKS
