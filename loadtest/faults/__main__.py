@@ -4,6 +4,7 @@ Exit code: 0 if every experiment passed, 1 if one failed, 2 if it was asked wron
 """
 
 import argparse
+import signal
 import sys
 import tempfile
 import time
@@ -64,6 +65,7 @@ def main() -> int:
         parser.error(f"there is no experiment {min(unknown)}")
     if older := stale():
         parser.error(f"compiled before these changed, `make install`: {older}")
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that nothing is left behind
     form, began = Form.SHORT if options.short else Form.FULL, time.monotonic()
 
     def say(text: str) -> None:
@@ -80,6 +82,7 @@ def main() -> int:
             return 2
         except KeyboardInterrupt:
             say("broken off: `make faults` goes on here")
+            return 130
     wide = Console(width=max(console.width, 180))
     wide.print(_table(rows))
     return 1 if any(row.failures for row in rows) else 0

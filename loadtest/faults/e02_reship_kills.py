@@ -7,10 +7,9 @@ once.
 import os
 import signal
 
-from loadtest.bench import backlog
 from loadtest.faults.line import Line
 from loadtest.faults.trial import Trial
-from loadtest.processes import ask, until
+from loadtest.processes import until
 from schemas.journal.directory import end_seq, journals, read_position
 from tests.e2e.line import ask as command
 
@@ -19,8 +18,8 @@ def run(trial: Trial) -> None:
     """Ask for it again, and kill in the middle, over and over."""
     events, kills = trial.size("2 events"), trial.size("2 kills")
     line = trial.line()
-    backlog.fill(line.edge.data, events, 2)
-    until(lambda: _others(line) == events, 120)
+    line.fill(events)
+    until(lambda: line.filled() == events, 120)
     line.load()
     tries = 0
     while trial.row.faults < kills and tries < 3 * kills:
@@ -36,7 +35,7 @@ def run(trial: Trial) -> None:
     told = line.edge.running.said.count("shipper ended with signal 9")
     trial.hold(told == tries, f"{told} of {tries} shippers died by SIGKILL")
     trial.settle(line)
-    there = _others(line)
+    there = line.filled()
     trial.hold(there == events, f"{there} of {events} events that were shipped again are there")
 
 
@@ -57,9 +56,3 @@ def _replaced(line: Line, victim: int) -> bool:
     """Whether another shipper runs, and all is ready."""
     found = line.edge.pids("collector.shipper")
     return len(found) == 1 and victim not in found and line.edge.ready()
-
-
-def _others(line: Line) -> int:
-    """Events in the table that are not the load's."""
-    sql = f"SELECT count() FROM {line.database}.events WHERE campaign LIKE 'newsletter-%'"
-    return int(ask(line.site.engine.url, sql))

@@ -25,8 +25,8 @@ def run(trial: Trial) -> None:
     site = copy.copy(trial.site)
     site.broker, site.make_topic = mock, mock.make_topic  # type: ignore[method-assign,assignment]
     mock.make_topic("heliograph.optouts", 1)  # it can make none on request
-    shared = trial.form is Form.CI
-    line = Line(trial.home, site, trial.size("rate"), trial.keep, shared=shared).start()
+    quick = trial.form is Form.CI
+    line = Line(trial.home, site, trial.size("rate"), trial.keep, quick=quick).start()
     load = line.load()
     until(lambda: line.stored() > 0, 30)
     began = time.monotonic()

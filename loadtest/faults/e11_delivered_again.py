@@ -9,6 +9,7 @@ import shutil
 import time
 
 from confluent_kafka import (
+    OFFSET_BEGINNING,
     Consumer,
     ConsumerGroupTopicPartitions,
     Message,
@@ -17,10 +18,9 @@ from confluent_kafka import (
 )
 from confluent_kafka.admin import AdminClient
 
-from loadtest.bench import backlog
 from loadtest.faults.line import PARTITIONS, Edge, Line
 from loadtest.faults.trial import Trial
-from loadtest.processes import ask, until
+from loadtest.processes import until
 from tests.e2e.line import ask as command
 
 _SHIPPED = "heliograph_shipped_events_total"
@@ -30,9 +30,9 @@ def run(trial: Trial) -> None:
     """One after the other, under load."""
     events = trial.size("11 events")
     line = trial.line()
-    backlog.fill(line.edge.data, events, 2)
+    line.fill(events)
     line.load()
-    until(lambda: _others(line) == events, 600)
+    until(lambda: line.filled() == events, 600)
     trial.say(f"{events:,} events are counted")
     trial.fault(_records_again(line), "the repetition of records")
     trial.fault(_without_offsets(line), "the deletion of the group's offsets")
@@ -45,7 +45,7 @@ def run(trial: Trial) -> None:
     trial.fault(_clone(line), "the second edge's shipping of the first one's journals")
     line.caught_up(600)
     trial.settle(line, answered=0.5, held=0.0)  # edges were away while copied
-    there = _others(line)
+    there = line.filled()
     trial.hold(there == events, f"{there} of {events} events that came again are there")
 
 
@@ -53,8 +53,8 @@ def _records_again(line: Line) -> bool:
     """Send each record of the topic two times more; whether all could be read."""
     servers = {"bootstrap.servers": line.site.broker.bootstrap}
     consumer = Consumer(servers | {"group.id": "again", "auto.offset.reset": "earliest"})
-    consumer.subscribe([line.topic])
-    places = [TopicPartition(line.topic, number) for number in range(PARTITIONS)]
+    places = [TopicPartition(line.topic, number, OFFSET_BEGINNING) for number in range(PARTITIONS)]
+    consumer.assign(places)
     ends = [consumer.get_watermark_offsets(place, timeout=10)[1] for place in places]
     records: list[Message] = []
     deadline = time.monotonic() + 300
@@ -115,9 +115,3 @@ def _clone(line: Line) -> bool:
     line.load(second)
     until(lambda: second.metric(_SHIPPED) > line.loads[0].answered() / 2, 300)
     return True
-
-
-def _others(line: Line) -> int:
-    """Events in the table that are not the loads'."""
-    sql = f"SELECT count() FROM {line.database}.events WHERE campaign LIKE 'newsletter-%'"
-    return int(ask(line.site.engine.url, sql))

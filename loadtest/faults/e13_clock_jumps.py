@@ -40,7 +40,7 @@ def run(trial: Trial) -> None:
     for jump in _JUMPS[: trial.size("13 jumps")]:
         idle = _idle(line)
         clock.write_text(f"{jump:+d}")
-        trial.sleep(6.5, 7.0)  # a sweep comes every 5 s
+        time.sleep(6.0 if jump > 0 else 2.0)  # a sweep comes every 5 s
         trial.hold(not _closed(idle, 0.0), "an idle connection was closed at once")
         os.kill(trial.chance.choice(line.edge.pids("collector.worker")), signal.SIGKILL)
         until(line.edge.ready, 20)

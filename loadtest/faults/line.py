@@ -5,6 +5,7 @@ import http.client
 import re
 import secrets
 import signal
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -12,10 +13,12 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 from collector.mint import Mint, SendRequest
+from loadtest.bench import backlog
 from loadtest.faults.load import Load
 from loadtest.faults.site import Site
 from loadtest.processes import ask, until
 from schemas import keyring
+from schemas.journal.directory import journals
 from tests import collecting
 from tests.e2e.line import Line as Process
 from tests.ports import free_port
@@ -24,8 +27,21 @@ TOKENS: Final = 500
 PARTITIONS: Final = 3
 
 
+class Quick(Process):
+    """A command whose death Kafka finds out after 3 s instead of 10."""
+
+    program = (
+        sys.executable,
+        "-c",
+        "import sys; from consumer import kafka_source; kafka_source.SESSION_MS = 3_000; "
+        "from heliograph.cli import main; sys.exit(main())",
+    )
+
+
 class Service:
     """A command of heliograph on a port that stays the same over its restarts."""
+
+    kind: type[Process] = Process
 
     def __init__(self, log: Path, *words: object, **env: str) -> None:
         self.name = log.stem
@@ -36,7 +52,7 @@ class Service:
     def start(self, *, wait: bool = True) -> None:
         """Start it; returns when it is ready, or at once."""
         words = (*self._words, "--health-port", self.health_port)
-        self.process = Process(self._log, *words, **self._env)
+        self.process = self.kind(self._log, *words, **self._env)
         if wait:
             self.await_ready()
 
@@ -114,10 +130,12 @@ class Line:
     """An edge and a consumer, started."""
 
     def __init__(
-        self, home: Path, site: Site, rate: float, keep: Callable[[Any], Any], *, shared: bool
+        self, home: Path, site: Site, rate: float, keep: Callable[[Any], Any], *, quick: bool
     ) -> None:
-        """`keep` is told of all that has to be closed; `shared`: it has no database of its own."""
-        self.home, self.site, self.rate, self._keep, self._shared = home, site, rate, keep, shared
+        """`keep` is told of all that has to be closed; `quick`: it has no database of its own, and
+        a consumer whose death is soon found out.
+        """
+        self.home, self.site, self.rate, self._keep, self._quick = home, site, rate, keep, quick
         self.campaign = self.topic = f"faults-{secrets.token_hex(4)}"
         self.loads: list[Load] = []
         self.edges: list[Edge] = []
@@ -127,7 +145,7 @@ class Line:
         self.site.make_topic(self.topic, PARTITIONS, **{"max.message.bytes": str(4 << 20)})
         self.edge = self.add_edge(self.home / "edge", workers, **env)
         self.edge.start(wait=False)
-        self.database = self.site.database(shared=self._shared)
+        self.database = self.site.database(shared=self._quick)
         self.consumer = self.make_consumer(consume or {}, **env)
         self.consumer.start()
         self.edge.await_ready()
@@ -148,6 +166,7 @@ class Line:
         }  # fmt: skip
         words = ("consume", *(word for pair in given.items() for word in pair))
         consumer: Service = self._keep(Service(self.home / "consume.log", *words, **env))
+        consumer.kind = Quick if self._quick else Process
         return consumer
 
     def load(self, edge: Edge | None = None, rate: float = 0.0) -> Load:
@@ -159,6 +178,17 @@ class Line:
         self.loads.append(made)
         until(lambda: made.answered() > 0, 20)
         return made
+
+    def fill(self, events: int) -> None:
+        """Have the edge ship journals full of others' events."""
+        before = set(journals(self.edge.data / "journal"))
+        backlog.fill(self.edge.data, events, 2)
+        self._filled = [j.name for j in journals(self.edge.data / "journal") if j not in before]
+
+    def filled(self) -> int:
+        """How many rows the table has of these."""
+        sql = f"SELECT count() FROM {self.database}.events WHERE journal IN {tuple(self._filled)}"
+        return int(ask(self.site.engine.url, sql))
 
     def _paths(self, edge: Edge) -> list[str]:
         mint = Mint(keyring.load(edge.data / "keys.json"), "", time.time)

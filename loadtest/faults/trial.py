@@ -78,8 +78,8 @@ class Trial:
 
     def line(self, **how: Any) -> Line:
         """A started line: see `Line.start`."""
-        shared = self.form is Form.CI
-        line = Line(self.home, self.site, self.size("rate"), self.keep, shared=shared)
+        quick = self.form is Form.CI
+        line = Line(self.home, self.site, self.size("rate"), self.keep, quick=quick)
         return line.start(**how)
 
     def sleep(self, least: float, most: float) -> None:

@@ -62,6 +62,8 @@ def rows(*words: object, **env: str) -> list[dict[str, Any]]:
 class Line:
     """A running `heliograph up`, `collect` or `consume`, in a process group of its own."""
 
+    program: tuple[object, ...] = (HELIOGRAPH,)
+
     def __init__(self, log: Path, *words: object, **env: str) -> None:
         """Start it; what it says, now and earlier, is in `log`."""
         self._token = secrets.token_hex(16)
@@ -69,7 +71,7 @@ class Line:
         self.log = log
         with log.open("ab") as said:
             self.process = subprocess.Popen(
-                [HELIOGRAPH, *map(str, words)],
+                [*map(str, (*self.program, *words))],
                 stdin=subprocess.DEVNULL,
                 stdout=said,
                 stderr=said,

@@ -83,12 +83,12 @@ def appended_by(workers: list[Worker]) -> Expected:
     return {name: last for worker in workers for name, last in worker.appended.items()}
 
 
-def test_fifty_kills_of_the_consumer(consumer: Embedded, settings: ConsumerSettings) -> None:
+def test_twenty_kills_of_the_consumer(consumer: Embedded, settings: ConsumerSettings) -> None:
     root = journal_root(settings.data)
     workers = [Worker(root) for _ in range(2)]
-    chance = random.Random(50)
+    chance = random.Random(20)
     positions = set()
-    for turn in range(50):
+    for turn in range(20):
         consumer.start()
         # Some are killed while they start, most while they write.
         if turn % 10:
@@ -108,12 +108,12 @@ def test_fifty_kills_of_the_consumer(consumer: Embedded, settings: ConsumerSetti
     assert consumer.terminate() == 0
     ends = {name: read_position(root / name) - 1 for name in appended}
     assert ends == appended, consumer.log.read_text()[-2000:]
-    assert len(positions) > 20  # it was at work when it was killed
+    assert len(positions) > 8  # it was at work when it was killed
     with take_in(settings) as client:
         assert_once(client, appended)
         stages = client.query("SELECT count() FROM system.tables WHERE name LIKE 'stage_%'")
         assert stages.result_rows[0][0] == 0
-    print(f"{sum(appended.values())} events in {len(appended)} journals over 50 kills")
+    print(f"{sum(appended.values())} events in {len(appended)} journals over 20 kills")
 
 
 def test_everything_killed_at_once(consumer: Embedded, settings: ConsumerSettings) -> None:

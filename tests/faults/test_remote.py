@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import os
-import random
 import signal
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -110,41 +109,6 @@ async def arrived(producer: Producer, url: str, name: str, seconds: float = 60.0
     await asyncio.to_thread(assert_once, client(url), producer.expected, name)
 
 
-async def test_twenty_kills_of_consumer_or_engine(
-    kafka_broker: Broker, topic: str, engine: Engine, producer: Producer, consume: Consume
-) -> None:
-    await make_topic(kafka_broker.bootstrap, topic, 3)
-    name = "kills"
-    migrate(client(engine.url), name)
-    consumer = consume(clickhouse=engine.url, database=name)
-    chance = random.Random(20)
-    consumer.start()
-
-    def total() -> int:
-        return sum(row[0] for row in stored(client(engine.url), name).values())
-
-    async def more_than(before: int) -> bool:
-        return consumer.ready() and await asyncio.to_thread(total) > before
-
-    async with loading(producer):
-        await until(lambda: consumer.metric("heliograph_consumer_batches_total") > 0)
-        for turn in range(20):
-            await asyncio.sleep(chance.uniform(0.1, 1.2))
-            if turn % 2:
-                consumer.kill9()
-                consumer.start()
-            else:
-                await asyncio.to_thread(engine.restart)
-            if turn % 5 == 4:
-                before = await asyncio.to_thread(total)
-                await until(lambda there=before: more_than(there), 40)  # at work between the kills
-    await arrived(producer, engine.url, name)
-    stages = "SELECT count() FROM system.tables WHERE database = 'kills' AND name LIKE 'stage_%'"
-    assert consumer.terminate() == 0
-    assert client(engine.url).query(stages).result_rows[0][0] <= 3
-    print(f"{sum(producer.expected.values())} events over 10 kills of each")
-
-
 async def test_a_store_that_goes_while_a_consumer_starts(
     kafka_broker: Broker, topic: str, engine: Engine, consume: Consume
 ) -> None:
@@ -221,41 +185,6 @@ async def test_consumers_come_and_go_under_load(
         assert await asyncio.to_thread(third.terminate) == 0
     await arrived(producer, *database)
     print(f"{sum(producer.expected.values())} events, members came and went")
-
-
-async def test_clickhouse_away_for_fifteen_seconds(
-    kafka_broker: Broker, topic: str, engine: Engine, producer: Producer, consume: Consume
-) -> None:
-    """It waits, says so, stays small, can be stopped meanwhile, and loses nothing."""
-    await make_topic(kafka_broker.bootstrap, topic, 4)
-    name = "away"
-    migrate(client(engine.url), name)
-    consumer = consume(clickhouse=engine.url, database=name, batch_bytes=2 << 20)
-    consumer.start()
-    async with loading(producer):
-        await until(lambda: consumer.ask("/readyz")[0] == 200)
-        await until(lambda: consumer.metric("heliograph_consumer_batches_total") > 0)
-        engine.kill9()
-        await until(lambda: consumer.ask("/readyz")[0] == 503)
-        before = consumer.rss()
-        away = time.monotonic()
-        # A long backlog beside the load.
-        names = [new_journal() for _ in range(4)]
-        for _ in range(25):
-            await asyncio.gather(*(producer.send(each, 2000) for each in names))
-        began = time.monotonic()
-        assert await asyncio.to_thread(consumer.terminate) in (0, 1)
-        assert time.monotonic() - began < 10
-        consumer.start()
-        await until(lambda: "ClickHouse" in consumer.log.read_text() and consumer.alive)
-        await asyncio.sleep(max(0.0, 15 - (time.monotonic() - away)))
-        assert consumer.ask("/healthz")[0] == 200
-        assert consumer.ask("/readyz")[0] == 503
-        await asyncio.to_thread(engine.start)
-    await arrived(producer, engine.url, name)
-    assert consumer.ask("/readyz")[0] == 200
-    assert consumer.rss() - before < 150 << 20
-    print(f"{before >> 20} MB before, {consumer.rss() >> 20} MB after the backlog")
 
 
 async def test_told_to_stop_while_the_server_is_silent(
