@@ -86,6 +86,10 @@ class CollectorSettings(KafkaSettings, frozen=True, kw_only=True):
     topic_replication: Annotated[
         int, Meta(description="the replicas of a topic that has to be made", ge=1)
     ] = 1
+    topic_retention_hours: Annotated[
+        float, Meta(description="how long a topic that has to be made keeps events, in hours; of "
+                    "one that is there it is the topic's retention.ms", ge=1)
+    ] = 168.0  # fmt: skip
 
     def check(self) -> None:
         """Raise ValueError where fields contradict each other."""

@@ -22,7 +22,7 @@ async def ensure(settings: CollectorSettings, other: NewTopic | None = None) -> 
 
     Raises TopicError, KafkaError.
     """
-    new = other or NewTopic(settings.topic, settings.topic_partitions, settings.topic_replication)
+    new = other or _events(settings)
     admin: Any = AIOKafkaAdminClient(
         **settings.client_options(), request_timeout_ms=_SECONDS * 1000
     )
@@ -44,6 +44,14 @@ async def ensure(settings: CollectorSettings, other: NewTopic | None = None) -> 
             f"{reason}"
         )
     return True
+
+
+def _events(settings: CollectorSettings) -> NewTopic:
+    """What it holds of people goes after the retention, and the day that a segment may be open."""
+    kept = int(settings.topic_retention_hours * 3_600_000)
+    bounds = {"retention.ms": str(kept), "segment.ms": str(min(kept, 86_400_000))}
+    partitions, replicas = settings.topic_partitions, settings.topic_replication
+    return NewTopic(settings.topic, partitions, replicas, topic_configs=bounds)
 
 
 async def abandon(producer: Any) -> None:

@@ -137,9 +137,9 @@ def audit(
         expired = 0
         if retention_days and gaps:
             old = rows(client, _OLD.format(database=database, journal=name, days=retention_days))
-            for first, until, whole, count in old:
+            for first, until, is_old, at_the_door in old:
                 size, rest = _split(gaps, [(first, until)])
-                if whole or size <= count:
+                if is_old or size <= at_the_door:
                     expired, gaps = expired + size, rest
         found.append(
             JournalAudit(

@@ -29,8 +29,9 @@ from consumer.health import health_app, listen
 from consumer.journal_source import JournalSource
 from consumer.loop import Loop
 from consumer.metrics import Metrics
-from consumer.migrate import migrate, set_retention
+from consumer.migrate import migrate
 from consumer.orders import Orders, add_orders
+from consumer.retention import Retention
 from consumer.settings import ConsumerSettings
 from consumer.sql.front import sql_app
 from consumer.store import open_embedded, patiently
@@ -66,7 +67,7 @@ def _open(settings: ConsumerSettings) -> tuple[Client, Client]:
     """Two clients of the store, for each does one thing at a time."""
     client = patiently(partial(open_embedded, store_path(settings.data)), PATIENCE)
     migrate(client, settings.database)
-    set_retention(client, settings)
+    Retention.of(settings).apply(client, settings.database)
     return client, open_embedded(store_path(settings.data))
 
 
@@ -88,7 +89,7 @@ def _loop(
         verdicts=verdicts,
         random=os.urandom,
         clock=time.time,
-        retention_days=settings.retention_days,
+        retention=Retention.of(settings),
         loader=loader,
     )
     new_batch = partial(Batch, settings.batch_rows, settings.batch_bytes, settings.batch_seconds)

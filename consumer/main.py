@@ -18,7 +18,8 @@ from consumer.health import health_app, listen
 from consumer.kafka_source import KafkaSource
 from consumer.loop import Loop
 from consumer.metrics import Metrics
-from consumer.migrate import pending, set_retention
+from consumer.migrate import pending
+from consumer.retention import Retention
 from consumer.settings import ConsumerSettings
 from consumer.store import connect
 from consumer.verdicts import Verdicts
@@ -43,7 +44,8 @@ async def _ready_store(
             if missing:
                 names = ", ".join(migration.name for migration in missing)
                 raise Misfit(f"the store lacks {names}: run `heliograph migrate` first")
-            await asyncio.to_thread(set_retention, client, settings)
+            retention = Retention.of(settings)
+            await asyncio.to_thread(retention.apply, client, settings.database, settings.cluster)
             metrics.in_trouble("")
             return client, loader
         except StoreTrouble as trouble:
@@ -72,7 +74,7 @@ async def consume(settings: ConsumerSettings, health: socket.socket) -> None:
             verdicts=verdicts,
             random=os.urandom,
             clock=time.time,
-            retention_days=settings.retention_days,
+            retention=Retention.of(settings),
             cluster=bool(settings.cluster),
             loader=loader,
         )

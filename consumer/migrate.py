@@ -13,7 +13,6 @@ from typing import Final
 from clickhouse_connect.driver.client import Client
 
 from consumer.errors import Misfit
-from consumer.settings import ConsumerSettings
 from consumer.store import execute, rows
 from schemas.ruleset import load_names
 from schemas.words import spelled
@@ -140,21 +139,3 @@ def _load_names(client: Client, database: str, cluster: str) -> None:
     client.insert(table, given, settings={"async_insert": 0})
     for kind in names:
         execute(client, f"SYSTEM RELOAD DICTIONARY {database}.{kind}_names")
-
-
-def set_retention(client: Client, settings: ConsumerSettings) -> None:
-    """Let events expire after so many days, or never; changes the table only if it must."""
-    cluster = bool(settings.cluster)
-    table = "events_local" if cluster else "events"
-    definition = rows(
-        client,
-        "SELECT create_table_query FROM system.tables "
-        f"WHERE database = '{settings.database}' AND name = '{table}'",
-    )[0][0]
-    alter = f"ALTER TABLE {settings.database}.{table}"
-    alter += f" ON CLUSTER '{settings.cluster}'" if cluster else ""
-    days = settings.retention_days
-    if days and f"toIntervalDay({days})" not in definition:
-        execute(client, f"{alter} MODIFY TTL toDateTime(ts) + toIntervalDay({days})")
-    elif not days and " TTL " in definition:
-        execute(client, f"{alter} REMOVE TTL")

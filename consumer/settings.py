@@ -1,11 +1,22 @@
 """The consumer's settings."""
 
+import re
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
 from msgspec import Meta
 
 from schemas.kafka import KafkaSettings
+
+#: What `retention` may name, and the kinds of events that it means.
+KINDS: Final[Mapping[str, tuple[str, ...]]] = {
+    "send": ("sent", "cancelled", "bounced"),
+    "open": ("open",),
+    "click": ("click",),
+    "receipt": ("receipt",),
+}
+_KEPT: Final = re.compile(r"(\w+)=(\d{1,4})d")
 
 
 class ConsumerSettings(KafkaSettings, frozen=True, kw_only=True):
@@ -33,8 +44,13 @@ class ConsumerSettings(KafkaSettings, frozen=True, kw_only=True):
         float, Meta(description="age at which a batch closes, in seconds", gt=0, le=60)
     ] = 1.0
     retention_days: Annotated[
-        int, Meta(description="days that events are kept; 0: for ever", ge=0)
+        int, Meta(description="days that events are kept; 0: for ever", ge=0, le=9125)
     ] = 0
+    retention: Annotated[
+        tuple[str, ...],
+        Meta(description="of some kinds other days, e.g. open=400d,click=400d,send=730d,"
+             "receipt=400d,dead_letter=30d; 0d: for ever"),
+    ] = ()  # fmt: skip
     rules: Annotated[str, Meta(description="directory with rules and networks of one's own")] = ""
     sql_port: Annotated[
         int, Meta(description="port of the read-only SQL port (embedded); 0: any", ge=0, le=65535)
@@ -49,3 +65,18 @@ class ConsumerSettings(KafkaSettings, frozen=True, kw_only=True):
     journal_max_bytes: Annotated[
         int, Meta(description="the most that all journals may take on disk, in bytes", ge=1 << 20)
     ] = 8 << 30
+
+    def check(self) -> None:
+        """Raise ValueError where fields contradict each other."""
+        super().check()
+        for text in self.retention:
+            found = _KEPT.fullmatch(text)
+            if not found or found[1] not in (*KINDS, "dead_letter") or int(found[2]) > 9125:
+                names = ", ".join((*KINDS, "dead_letter"))
+                raise ValueError(f"retention {text!r} is not KIND=DAYSd with one of {names}")
+
+    @property
+    def kept_days(self) -> dict[str, int]:
+        """What `retention` says: days by name, 0 for ever."""
+        found = (text.partition("=") for text in self.retention)
+        return {name: int(days.rstrip("d")) for name, _, days in found}

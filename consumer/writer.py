@@ -25,6 +25,7 @@ from consumer import dead_letter
 from consumer.batch import Batch, Block, Partition
 from consumer.erasures import Erasures
 from consumer.errors import Poison, StoreTrouble
+from consumer.retention import Retention
 from consumer.stage import Stage
 from consumer.store import execute, rows
 from consumer.verdicts import STAGED, Verdicts
@@ -48,6 +49,7 @@ _LINE: Final = """
 if(address = '', 0, toUInt16(1 + sipHash64(address, (
     SELECT argMax(salt, (hour, salt)) FROM {salts})) % 65535))
 """
+_SALTED: Final = "SELECT 1 FROM {salts} WHERE hour = toStartOfHour(now()) LIMIT 1"
 _SALT: Final = """
 INSERT INTO {salts} SETTINGS async_insert = 0
 SELECT toStartOfHour(now()), rand64()
@@ -172,14 +174,14 @@ class Writer:
         *,
         random: Callable[[int], bytes],
         clock: Callable[[], float],
-        retention_days: int = 0,
+        retention: Retention | None = None,
         cluster: bool = False,
         loader: Client | None = None,
     ) -> None:
         self._client = client
         self._verdicts = verdicts
         self._clock = clock
-        self._retention_days = retention_days
+        self._retention = retention or Retention()
         self._young = "1"
         local = "_local" if cluster else ""
         self._events = f"{database}.events{local}"
@@ -234,7 +236,7 @@ class Writer:
 
     def _ranges(self) -> list[Range]:
         """The runs of what is staged; settles what is young for all that follows."""
-        self._young = self._younger()
+        self._young = self._retention.young(self._clock())
         found = rows(
             self.stage.loader,
             "SELECT journal, toUInt64(min(seq)), toUInt64(max(seq)), count(), "
@@ -276,7 +278,8 @@ class Writer:
     def _kept(self) -> dict[str, str]:
         """SQL of each value as far as the recipient's consent lets it be kept."""
         if (hour := self._clock() // 3600) != self._salted:
-            execute(self._client, _SALT.format(salts=self._salts))
+            if not rows(self._client, _SALTED.format(salts=self._salts)):
+                execute(self._client, _SALT.format(salts=self._salts))
             self._salted = hour
         values = {name: name for name in STORED} | {"address": pieces()["network"]}
         values["line"] = _LINE.format(salts=self._salts)
@@ -310,13 +313,6 @@ class Writer:
             "journals": journals,
             "cells": ", ".join(map(str, sorted(cells))),
         }
-
-    def _younger(self) -> str:
-        """Rows that the retention would delete at once are not inserted: they have expired."""
-        if not self._retention_days:
-            return "1"
-        oldest = int((self._clock() - self._retention_days * 86400) * 1000)
-        return f"ts > {oldest}"
 
     def _write_ledger(self, ranges: list[Range]) -> None:
         now = int(self._clock())

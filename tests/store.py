@@ -9,6 +9,8 @@ from clickhouse_connect.driver.client import Client
 
 from consumer.batch import Batch, Block, Partition
 from consumer.migrate import migrate
+from consumer.retention import Retention
+from consumer.settings import ConsumerSettings
 from consumer.store import open_embedded
 from consumer.verdicts import Verdicts
 from consumer.writer import Writer
@@ -97,6 +99,11 @@ def writer(client: Client, partition: Partition = PARTITION, **options: object) 
     )
     made.stage.fence()
     return made
+
+
+def kept(days: int) -> Retention:
+    """All events for so many days."""
+    return Retention.of(ConsumerSettings(retention_days=days))
 
 
 def identities(client: Client) -> list[tuple[str, int]]:

@@ -29,17 +29,19 @@ def add(parser: ArgumentParser) -> None:
         "is missing or stored twice."
     )
     parser.add_argument("--format", choices=("table", "csv", "json"), default="table")
-    options.add(parser, ConsumerSettings, only=STORE | {"retention_days"})
+    options.add(parser, ConsumerSettings, only=STORE)
 
 
 def run(args: Namespace) -> int:
     """Print the audit."""
     from consumer.audit import audit
+    from consumer.retention import Retention
 
     settings = read(ConsumerSettings, args)
     at_hand = settings.data / "journal" if not settings.clickhouse or args.data else None
     with _client(settings) as client:
-        found = audit(client, settings.database, at_hand, settings.retention_days)
+        kept = Retention.stored(client, settings.database).shortest
+        found = audit(client, settings.database, at_hand, kept)
     lines = [["journal", "taken", "stored", "dead", "expired", "erased", "waiting", "repeated",
               "missing", "gaps"]]  # fmt: skip
     rows = [_row(journal, lines[0]) for journal in found]

@@ -15,7 +15,7 @@ from heliograph.settings import STORE, read
 _DAY: Final = 86400
 #: A mail counts when it is so old: most who open one do within some days.
 _SETTLED_DAYS: Final = 7
-_TTL: Final = re.compile(r"TTL toDateTime\(ts\) \+ toIntervalDay\((\d+)\)")
+_TTL: Final = re.compile(r"toDateTime\(ts\) \+ toIntervalDay\((\d+)\)")
 _LOCAL: Final = re.compile(r"ENGINE = Distributed\([^,]+, [^,]+, '?(\w+)'?")
 
 
@@ -70,13 +70,12 @@ def run(args: Namespace) -> int:
 
 
 def _retention(store: Store) -> int:
-    """The days that the store keeps events: the TTL of its table. 0 means for ever."""
+    """The days that the store keeps all events: the TTL of its table. 0 means for ever."""
     table = "events"
     for _ in range(2):
         answer = store.query(f"SHOW CREATE TABLE {table}", {}, "TSVRaw")
         definition = b"".join(answer.chunks).decode("utf-8", "replace")
         if not (local := _LOCAL.search(definition)):
-            found = _TTL.search(definition)
-            return int(found[1]) if found else 0
+            return min(map(int, _TTL.findall(definition)), default=0)
         table = local[1]
     raise Failure("the table of events cannot be found")

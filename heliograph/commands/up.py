@@ -13,14 +13,22 @@ from heliograph.settings import is_given, read
 
 # What belongs to Kafka and ClickHouse, or is set from the collector's side.
 _COUNTING = frozenset(
-    ("batch_rows", "batch_bytes", "batch_seconds", "retention_days", "sql_port", "database")
+    (
+        "batch_rows",
+        "batch_bytes",
+        "batch_seconds",
+        "retention_days",
+        "retention",
+        "sql_port",
+        "database",
+    )
 )
 
 
 def add(parser: ArgumentParser) -> None:
     """Declare the options."""
     kafka = [name for name in CollectorSettings.__struct_fields__ if "kafka" in name]
-    kafka += ["topic", "topic_partitions", "topic_replication"]
+    kafka += ["topic", "topic_partitions", "topic_replication", "topic_retention_hours"]
     options.add(parser, CollectorSettings, skip=frozenset(kafka))
     options.add(parser, ConsumerSettings, only=_COUNTING)
 

@@ -8,7 +8,7 @@ from collector.journal import Journal
 from consumer.audit import audit
 from consumer.store import execute
 from schemas.journal.directory import write_position
-from tests.store import JOURNAL, NOW, batch, block, body, client, writer
+from tests.store import JOURNAL, NOW, batch, block, body, client, kept, writer
 
 __all__ = ["client"]
 
@@ -60,10 +60,10 @@ def test_what_has_expired_is_not_missing(client: Client) -> None:
 
 def test_a_young_row_deleted_beside_an_old_one_is_missing(client: Client) -> None:
     old = (NOW - 4000 * 86400) * 1000
-    made = writer(client, retention_days=3000)
+    made = writer(client, retention=kept(3000))
     made.write(batch(block([body(ts=old), body(), body(), body()])))
     (found,) = audit(client, "heliograph", retention_days=3000)
-    assert (found.expired, found.missing) == (1, 0)
+    assert (found.sound, found.expired, found.missing) == (True, 1, 0)
     execute(client, "ALTER TABLE heliograph.events DELETE WHERE seq = 3", mutations_sync=2)
     (found,) = audit(client, "heliograph", retention_days=3000)
     assert not found.sound

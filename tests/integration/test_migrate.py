@@ -8,8 +8,7 @@ from clickhouse_connect.driver.client import Client
 
 from consumer import migrate as module
 from consumer.errors import Misfit
-from consumer.migrate import migrate, migrations, pending, render, set_retention
-from consumer.settings import ConsumerSettings
+from consumer.migrate import migrate, migrations, pending, render
 from consumer.store import execute, rows
 from tests.store import batch, block, body, client, writer
 
@@ -65,15 +64,6 @@ def test_a_newer_store_is_refused(client: Client) -> None:
     )
     with pytest.raises(Misfit, match="newer heliograph"):
         pending(client, "heliograph")
-
-
-def test_retention_is_set_changed_and_lifted(client: Client) -> None:
-    definition = "SELECT create_table_query FROM system.tables WHERE name = 'events'"
-    for days, expected in ((30, "toIntervalDay(30)"), (40, "toIntervalDay(40)"), (0, "")):
-        set_retention(client, ConsumerSettings(retention_days=days))
-        text = rows(client, definition)[0][0]
-        assert expected in text
-        assert (" TTL " in text) == bool(days)
 
 
 def test_addresses_that_are_stored_become_networks(client: Client) -> None:

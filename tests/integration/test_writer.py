@@ -28,6 +28,7 @@ from tests.store import (
     body,
     engine_url,
     identities,
+    kept,
     raw,
     writer,
 )
@@ -242,7 +243,7 @@ def test_an_emptied_stage_is_noticed(client: Client) -> None:
 
 def test_rows_older_than_the_retention_expire_at_the_door(client: Client) -> None:
     old = (NOW - 40 * 86400) * 1000
-    made = writer(client, retention_days=30)
+    made = writer(client, retention=kept(30))
     made.write(batch(block([body(), body(ts=old), body()])))
     assert identities(client) == [(JOURNAL, 1), (JOURNAL, 3)]
     assert rows(client, "SELECT first_seq, last_seq, events FROM heliograph.taken") == [(1, 3, 3)]
