@@ -34,7 +34,7 @@ SIZES: Final[dict[str, tuple[float, float, float]]] = {
     "10 seconds": (600, 40, 3),  # with a slow consumer
     "10 kills": (20, 3, 1),
     "11 events": (7_200_000, 300_000, 10_000),  # an hour's, at 2,000 a second
-    "12 records": (20_000, 8_000, 300),  # of 100 events
+    "12 records": (20_000, 8_000, 600),  # of 100 events
     "13 jumps": (5, 5, 2),
     "13 idle": (1, 1, 0),  # whether to wait 75 s for an idle connection's end
     "14 seconds": (60, 15, 3),  # of each attack
@@ -43,4 +43,5 @@ SIZES: Final[dict[str, tuple[float, float, float]]] = {
     "16 rate": (500, 500, 500),
     "16 seconds": (3600, 240, 6),
     "16 period": (600, 60, 10),  # in each of which Kafka is away for a tenth (CI: it hangs)
+    "17 seconds": (600, 20, 0),  # of each test
 }
