@@ -9,13 +9,13 @@ import socket
 import time
 from pathlib import Path
 from typing import Final
-from unittest.mock import patch
 
-import tests.e2e.line
 from loadtest.faults.line import Edge, Line
 from loadtest.faults.proc import memory
 from loadtest.faults.trial import Trial
 from loadtest.processes import until
+from tests.e2e.line import HELIOGRAPH
+from tests.e2e.line import Line as Process
 
 _CONNECTIONS: Final = 1000
 _SLOW: Final = 200
@@ -23,6 +23,12 @@ _DESCRIPTORS: Final = 256
 _ENDLESS: Final = 200
 _HEAD: Final = b"GET / HTTP/1.1\r\nHost: a\r\n"
 _TICKS: Final = os.sysconf("SC_CLK_TCK")
+
+
+class _Limited(Process):
+    """Hard too: the edge would raise a soft limit as far as it may."""
+
+    program = ("/bin/sh", "-c", f'ulimit -n {_DESCRIPTORS}; exec "$0" "$@"', HELIOGRAPH)
 
 
 def run(trial: Trial) -> None:
@@ -104,13 +110,8 @@ def _end(all_of: list[socket.socket]) -> None:
 def _limited(line: Line) -> Edge:
     """An edge that may open few descriptors, started."""
     edge = line.add_edge(line.home / "limited", 1)
-    command = line.home / "limited.sh"
-    real = tests.e2e.line.HELIOGRAPH
-    # Hard too: it would raise a soft limit as far as it may.
-    command.write_text(f'#!/bin/sh\nulimit -n {_DESCRIPTORS}\nexec "{real}" "$@"\n')
-    command.chmod(0o755)
-    with patch.object(tests.e2e.line, "HELIOGRAPH", command):
-        edge.start()
+    edge.kind = _Limited
+    edge.start()
     return edge
 
 
