@@ -32,7 +32,10 @@ def run(trial: Trial) -> None:
     gone = time.monotonic() - slowed
     behind = load.answered() - line.stored()
     trial.fault(behind > 0.5 * gone * load.rate, "the slowness")
-    lag, delay = line.consumer.metric(_LAG), line.consumer.metric(_DELAY)
+    lag = delay = 0.0
+    while not (lag > 0 and delay > 0.3 * gone) and time.monotonic() < slowed + 2 * gone + 10:
+        lag, delay = line.consumer.metric(_LAG), line.consumer.metric(_DELAY)
+        time.sleep(0.1)
     trial.hold(lag > 0 and delay > 0.3 * gone, f"no alarm: {lag:.0f} records, {delay:.0f} s behind")
     trial.same_p99(base, load.p99(slowed, time.monotonic()))
     trial.row.notes.append(f"at most {lag:,.0f} records and {delay:.0f} s behind")
