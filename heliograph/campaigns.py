@@ -1,6 +1,14 @@
-"""The rates of campaigns: from their tallies where these hold, from all rows where not."""
+"""The rates of campaigns: from their tallies where these hold, from all rows where not.
+
+A tally holds the figures of a campaign, and which rows from before it they are of: their number and
+the sum of their marks. So it is right if there are no other rows by then, whatever was late, erased
+or judged anew. Where no row has come since, that is all. Else what those say who stirred since is
+added, and it is asked afterwards whether the rows from before are still those. Small statements:
+one that does it all takes longer to plan than they take together.
+"""
 
 from collections.abc import Iterator, Mapping, Sequence
+from operator import add
 from typing import Any, Final, Protocol
 
 import msgspec
@@ -8,13 +16,11 @@ import msgspec
 from heliograph import output
 from heliograph.access import Answer, canned
 
-#: Campaigns that one statement asks for, and the bytes of their names: they stand in a URL.
+#: Campaigns that one statement asks for, the bytes of their names, and for how many by their
+#: figures: they stand in a URL.
 _TOGETHER: Final = 100
 _BYTES: Final = 1500
-#: When each campaign was counted ahead, in Unix seconds.
-_TALLIED: Final = """
-SELECT campaign, toUnixTimestamp(max(until)) AS until FROM tallies GROUP BY campaign
-"""
+_FIGURES: Final = 40
 
 
 class Asked(Protocol):
@@ -27,10 +33,9 @@ class Asked(Protocol):
 def rates(store: Asked, campaign: str, limit: int) -> tuple[list[str], list[output.Row]]:
     """The columns of the view `campaigns`, and its rows: of one campaign, or the first by opens.
 
-    Each statement sees the store at one moment; the first `_TOGETHER` campaigns need two at most.
+    Each row is of one moment.
     The ranking has those too whose every send was taken back, so more of it may be needed.
     """
-    tallied = {row["campaign"]: row["until"] for row in _objects(store, _TALLIED, {})}
     columns: list[str] = []
     found: dict[str, output.Row] = {}
     wanted, names = limit, [campaign]
@@ -38,45 +43,67 @@ def rates(store: Asked, campaign: str, limit: int) -> tuple[list[str], list[outp
         if not campaign:
             asked = {"limit": wanted}
             names = [row["campaign"] for row in _objects(store, canned("ranking"), asked)]
-        _add(store, [name for name in names if name not in found], tallied, columns, found)
+        _add(store, [name for name in names if name not in found], columns, found)
         if campaign or len(names) < wanted or len(found) >= limit:
             return columns, [found[name] for name in names if name in found][:limit]
         wanted *= 2
 
 
-def _add(
-    store: Asked,
-    names: list[str],
-    tallied: Mapping[str, int],
-    columns: list[str],
-    found: dict[str, output.Row],
-) -> None:
+def _add(store: Asked, names: list[str], columns: list[str], found: dict[str, output.Row]) -> None:
     """The columns, and the rows of some campaigns."""
+    figures: dict[str, list[int]] = {}
     for part in _parts(names):
-        for question in ("tallied", "campaigns"):
-            left = [name for name in part if name not in found]
-            asked = [name for name in left if name in tallied or question == "campaigns"]
-            if asked or not (columns or question == "tallied"):
-                params = {"campaigns": array(asked)}
-                if question == "tallied":
-                    params["untils"] = str([tallied[name] for name in asked])
-                answer = store.query(canned(question), params, output.FORMAT)
-                told, rows = output.rows(answer)
-                columns[:] = told[: told.index("unrecorded_hits") + 1]
-                for row in rows:
-                    if _holds(dict(zip(told, row, strict=True)), told[len(columns) :]):
-                        found[str(msgspec.json.decode(row[0]))] = row[: len(columns)]
+        figures |= _tallied(store, part)
+        if left := [name for name in part if name not in figures]:
+            figures |= _sums(store, "figures", {"campaigns": array(left)})
+    held = [name for name, sums in figures.items() if any(sums)]  # not all of it was taken back
+    for at in range(0, len(held) or 1, _FIGURES):
+        some = held[at : at + _FIGURES]
+        asked = {"figures": str([figures[name] for name in some])}
+        told, rows = output.rows(store.query(canned("rates"), asked, output.FORMAT))
+        columns[:] = ["campaign", *told]
+        for name, row in zip(some, rows, strict=True):
+            found[name] = [msgspec.Raw(msgspec.json.encode(name)), *row]
+
+
+def _sums(store: Asked, question: str, asked: Mapping[str, object]) -> dict[str, list[int]]:
+    """Figures by their campaigns."""
+    rows = _objects(store, canned(question), asked)
+    return {row["campaign"]: list(map(int, row["figures"])) for row in rows}
+
+
+def _tallied(store: Asked, names: list[str]) -> dict[str, list[int]]:
+    """The figures of those campaigns whose tallies hold."""
+    asked = {"campaigns": array(names)}
+    tallies = {row["campaign"]: row for row in _objects(store, canned("tallies"), asked)}
+    if not tallies:
+        return {}
+    figures = {name: list(map(int, tally["figures"])) for name, tally in tallies.items()}
+    asked = {"campaigns": array(list(tallies))}
+    stirred = _others(tallies, _objects(store, canned("marks"), asked))
+    if stirred:
+        untils = str([tallies[name]["until"] for name in stirred])
+        asked = {"campaigns": array(stirred), "untils": untils}
+        for name, more in _sums(store, "stirred", asked).items():
+            figures[name] = list(map(add, figures[name], more))
+        for name in _others({name: tallies[name] for name in stirred},
+                            _objects(store, canned("before"), asked)):  # fmt: skip
+            del figures[name]
+    return figures
+
+
+def _others(
+    tallies: Mapping[str, Mapping[str, Any]], rows: Iterator[Mapping[str, Any]]
+) -> list[str]:
+    """The tallies that are of other rows than these."""
+    seen = {row["campaign"]: (int(row["events"]), int(row["marks"])) for row in rows}
+    wanted = {name: (int(row["events"]), int(row["marks"])) for name, row in tallies.items()}
+    return [name for name, sums in wanted.items() if seen.get(name, (0, 0)) != sums]
 
 
 def array(names: Sequence[str]) -> str:
     """Names as a parameter of the type Array(String); where it is sent the rest is escaped."""
     return "[" + ",".join("'" + name.replace("'", "''") + "'" for name in names) + "]"
-
-
-def _holds(row: Mapping[str, msgspec.Raw], checks: Sequence[str]) -> bool:
-    """Whether a tally's checks come out, and its campaign is one: not all of it was taken back."""
-    some = (number(row[name]) for name in ("sends", "hits", "unrecorded"))
-    return not any(number(row[name]) for name in checks) and any(some)
 
 
 def number(value: msgspec.Raw) -> int:
