@@ -15,7 +15,8 @@ from tests.nginx import Nginx, nginx_before
 
 pytestmark = pytest.mark.nginx
 
-READER = "127.0.0.2"  # whom nginx sees; the proxy itself is 127.0.0.1
+READER = "127.0.9.2"  # whom nginx sees; the proxy itself is 127.0.0.1
+NETWORK = "127.0.9.0"  # what is kept of it
 TARGET = "https://shop.example.org/a%20b?q=1&r=%2F#x"
 
 
@@ -90,7 +91,7 @@ async def test_through_nginx(lines: Lines, tmp_path: Path) -> None:
 
     await asyncio.to_thread(wait_for, lambda: len(events()) >= 8)
     expected = [
-        (kind, recipient, READER, recipient, link)
+        (kind, recipient, NETWORK, recipient, link)
         for recipient in ("prefix-False", "root-False", "prefix-True", "root-True")
         for kind, link in (("open", ""), ("click", TARGET))
     ]
