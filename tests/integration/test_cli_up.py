@@ -199,7 +199,7 @@ def test_minting_watching_and_taking_back_while_it_runs(
     for _ in range(3):
         fetch(rows[0][2])
     with contextlib.suppress(OSError):  # 302 to a host that is none
-        fetch(rows[0][4])
+        fetch(rows[0][5])
     until(lambda: len(seen) == 4, 6)
     time.sleep(1.5)
     assert [event["kind"] for event in seen] == ["open"] * 3 + ["click"]
