@@ -403,7 +403,7 @@ def doubled_trials(store: Path, trials: int, fenced: bool) -> tuple[int, int, in
                 )
                 for who in range(2)
             ]
-            time.sleep(chance.uniform(0.03, 0.25))
+            time.sleep(chance.uniform(0.03, 0.6))
             group.give(1)
             first, second = (each.result() for each in done)
             assert second

@@ -211,9 +211,8 @@ async def test_no_descriptors_left_is_a_pause(edge: Edge) -> None:
 
 async def test_the_last_descriptors_are_the_journal_s(edge: Edge) -> None:
     """Without one it can neither sync nor begin a segment, and what is answered would be lost."""
-    free = os.dup(0)
-    os.close(free)
-    edge.listener._most = free + 2
+    held = [os.dup(0) for _ in range(256)]  # so that the next are one after the other
+    edge.listener._most = held[-1] + 3
     talks = []
     for answered in (True, True, False):  # each takes two, for its two ends
         reader, writer = await edge.connect()
@@ -227,6 +226,8 @@ async def test_the_last_descriptors_are_the_journal_s(edge: Edge) -> None:
     await pixels(talks[2][0], 1)
     for _, writer in talks[1:]:
         writer.close()
+    for descriptor in held:
+        os.close(descriptor)
 
 
 async def test_a_fault_of_ours_ends_one_connection_only(edge: Edge) -> None:
