@@ -134,17 +134,13 @@ class Beacon:
             return link, b""
         full = mode is _FULL and self._most is _FULL
         if not full:
-            mode = min(mode, self._most)
+            mode = self._lower(purpose, campaign, mode, now)
             if mode is _OFF:
-                self._hits[purpose, "off"] += 1
                 return link, b""
             if mode < _ADDRESSED:
                 address = ""
             if mode < _NAMED:
                 recipient, sent_at = "", 0
-                if not self._bound.take(purpose, campaign, now):
-                    self._hits[purpose, "excess"] += 1
-                    return link, b""
         ts = event_time(now, sent_at)
         if ts != self._start_ts or purpose != self._start_kind:
             self._start = event.hit_start(ts, purpose)
@@ -161,6 +157,18 @@ class Beacon:
             client.full if full else client.less(mode),
         )
         return link, body
+
+    def _lower(self, purpose: Purpose, campaign: str, mode: Mode, now: float) -> Mode:
+        """The mode that a hit is recorded in, where that is below full; OFF, and counted, if it is
+        not to be.
+        """
+        mode = min(mode, self._most)
+        if mode is _OFF:
+            self._hits[purpose, "off"] += 1
+        elif mode < _NAMED and not self._bound.take(purpose, campaign, now):
+            self._hits[purpose, "excess"] += 1
+            return _OFF
+        return mode
 
     def _send_part(self, campaign: str, send: str) -> bytes:
         """See `event.send_part`. Remembered, and forgotten as a whole when they are too many."""

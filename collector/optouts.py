@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
+from schemas.files import sync_directory
 from schemas.optout import Entry, Sealer
 
 #: What one look at the file reads: some hundred entries, which take about a millisecond.
@@ -32,17 +33,9 @@ def append(path: Path, lines: bytes) -> None:
             lines = lines[os.write(file, lines) :]
         os.fsync(file)
         if not size:
-            _sync_directory(path.parent)
+            sync_directory(path.parent)
     finally:
         os.close(file)
-
-
-def _sync_directory(path: Path) -> None:
-    directory = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)
 
 
 class Tail:

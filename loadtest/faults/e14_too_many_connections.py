@@ -40,16 +40,7 @@ def run(trial: Trial) -> None:
     base = load.p99(began)
     (worker,) = line.edge.pids("collector.worker")
 
-    endless = _attack(line.edge, _ENDLESS, _HEAD)
-    before = memory([worker])
-    for sock in endless:
-        sock.sendall(b"X: " + b"a" * 7000 + b"\r\n" + b"X: " + b"a" * 7000 + b"\r\n")
-        sock.sendall(b"X: " + b"a" * 7000 + b"\r\nX: " + b"a" * 7000)
-    time.sleep(1)
-    each = (memory([worker]) - before) / _ENDLESS / 1024
-    trial.hold(each <= 64, f"an endless head costs {each:.0f} KiB")
-    _end(endless)
-
+    each = _endless_heads(trial, line.edge, worker)
     slow, idle = _attack(line.edge, _SLOW, _HEAD), _attack(line.edge, _CONNECTIONS, b"GET")
     since, ends = time.monotonic(), time.monotonic() + seconds
     while time.monotonic() < ends:
@@ -58,8 +49,28 @@ def run(trial: Trial) -> None:
         time.sleep(1)
     trial.same_p99(base, load.p99(since))
     _end(slow + idle)
-
     load.stop()
+    _without_descriptors(trial, line, base, f"{each:.0f} KiB an endless head")
+    trial.settle(line, answered=0.5, held=0.5)
+
+
+def _endless_heads(trial: Trial, edge: Edge, worker: int) -> float:
+    """KiB that one costs."""
+    endless = _attack(edge, _ENDLESS, _HEAD)
+    before = memory([worker])
+    for sock in endless:
+        sock.sendall(b"X: " + b"a" * 7000 + b"\r\n" + b"X: " + b"a" * 7000 + b"\r\n")
+        sock.sendall(b"X: " + b"a" * 7000 + b"\r\nX: " + b"a" * 7000)
+    time.sleep(1)
+    each = (memory([worker]) - before) / _ENDLESS / 1024
+    trial.hold(each <= 64, f"an endless head costs {each:.0f} KiB")
+    _end(endless)
+    return each
+
+
+def _without_descriptors(trial: Trial, line: Line, base: float, note: str) -> None:
+    """More connections than an edge has descriptors for."""
+    seconds = trial.size("14 seconds")
     limited = _limited(line)
     load = line.load(limited)
     (worker,) = limited.pids("collector.worker")
@@ -69,7 +80,7 @@ def run(trial: Trial) -> None:
     since, cpu = time.monotonic(), _cpu(worker)
     time.sleep(seconds)
     busy = (_cpu(worker) - cpu) / (time.monotonic() - since)
-    trial.row.notes.append(f"{each:.0f} KiB an endless head, {busy:.0%} CPU without descriptors")
+    trial.row.notes.append(f"{note}, {busy:.0%} CPU without descriptors")
     trial.hold(busy < 0.3, f"{busy:.0%} CPU without descriptors")
     trial.same_p99(base, load.p99(since))
     trial.hold(limited.ready(), "not ready for want of descriptors")
@@ -81,7 +92,6 @@ def run(trial: Trial) -> None:
     time.sleep(2)
     trial.hold(_cpu(worker) - cpu < 0.4, "the worker spins when nothing is asked")
     _end(idle)
-    trial.settle(line, answered=0.5, held=0.5)
 
 
 def _attack(edge: Edge, count: int, begins: bytes) -> list[socket.socket]:
