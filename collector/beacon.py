@@ -13,6 +13,7 @@ from collector.clock import event_time
 from collector.group_commit import GroupCommit
 from collector.keys import Keys
 from collector.metrics import EdgeMetrics
+from collector.opted_out import OptedOut
 from schemas import event
 from schemas.consent import JOURNALLED, Mode
 from schemas.token import Purpose, TokenError
@@ -70,7 +71,7 @@ class Beacon:
         commit: GroupCommit,
         clock: Callable[[], float],
         metrics: EdgeMetrics,
-        opted_out: set[str],
+        opted_out: OptedOut,
         bound: Bound,
         most: Mode,
     ) -> None:
@@ -129,7 +130,7 @@ class Beacon:
         if not self.knows_optouts:
             self._hits[purpose, "unread"] += 1
             return link, b""
-        if self._opted_out and recipient in self._opted_out:
+        if self._opted_out.count and self._opted_out.has(recipient):
             self._hits[purpose, "opted_out"] += 1
             return link, b""
         full = mode is _FULL and self._most is _FULL

@@ -11,7 +11,7 @@ from typing import Final
 
 import msgspec
 
-from collector import health, ring
+from collector import health, optout_compact, ring
 from collector.settings import CollectorSettings, host_port
 from collector.supervisor import Child, Supervisor, bind_shared
 from schemas import keyring
@@ -83,6 +83,7 @@ async def serve(
         runner = await health.serve(health_socket, panel.state, panel.metrics)
         waiting = asyncio.create_task(_when_ready(panel, lambda: on_ready(running)))
         waiting.add_done_callback(lambda task: _end_on(task, supervisor))
+        indexing = asyncio.create_task(optout_compact.keep(settings))
         try:
             code = await supervisor.run()
             if waiting.done():
@@ -90,6 +91,7 @@ async def serve(
             return code
         finally:
             waiting.cancel()
+            indexing.cancel()
             await runner.cleanup()
 
 

@@ -107,7 +107,7 @@ class OptoutMetrics(Collector):
     def collect(self) -> Iterable[Metric]:
         """The families at this moment."""
         yield GaugeMetricFamily(
-            "heliograph_opted_out", "Recipients that have opted out", len(self._optouts.recipients)
+            "heliograph_opted_out", "Recipients that have opted out", self._optouts.recipients.count
         )
         yield CounterMetricFamily(
             "heliograph_optouts_damaged", "Lines of the opt-outs' file that are no entries",
@@ -154,6 +154,11 @@ class ShipperMetrics:
         self.lag_seconds = Gauge(
             "heliograph_lag_seconds",
             "Age of the oldest event not acknowledged yet (0: none)",
+            registry=registry,
+        )
+        self.topic_kept = Gauge(
+            "heliograph_topic_kept_seconds",
+            "How long the topic keeps an event at most, by its retention.ms and segment.ms",
             registry=registry,
         )
         self.optouts_waiting = Gauge(

@@ -58,7 +58,7 @@ class Page:
         recipient = self._recipient(request)
         if not recipient:
             return _unknown()
-        return _page(200, _DONE if recipient in self._keeper.optouts.recipients else _ASK)
+        return _page(200, _DONE if self._keeper.optouts.recipients.has(recipient) else _ASK)
 
     async def take(self, request: web.Request) -> web.Response:
         """Opt out."""

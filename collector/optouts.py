@@ -10,6 +10,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
+from collector import optout_index
+from collector.opted_out import OptedOut
 from schemas.files import sync_directory
 from schemas.optout import Entry, Sealer
 
@@ -41,11 +43,12 @@ def append(path: Path, lines: bytes) -> None:
 class Tail:
     """Reads a file of entries, and later what was added."""
 
-    def __init__(self, path: Path, sealer: Sealer) -> None:
-        self.damaged = 0
+    def __init__(self, path: Path, sealer: Sealer, at: int = 0, damaged: int = 0) -> None:
+        """From a place on, before which so many lines were damaged."""
+        self.damaged = damaged
+        self.at = at
         self._path = path
         self._sealer = sealer
-        self._at = 0
         self._inode = 0
 
     def is_another(self) -> bool:
@@ -57,7 +60,7 @@ class Tail:
                 return False
             self._inode = -1  # a new one may have the number of the old one
             raise
-        return self._inode != 0 and (found.st_ino != self._inode or found.st_size < self._at)
+        return self._inode != 0 and (found.st_ino != self._inode or found.st_size < self.at)
 
     def read(self, limit: int = STEP_BYTES) -> list[Entry] | None:
         """The entries in up to `limit` bytes more; None if there is no whole line. Raises OSError.
@@ -69,13 +72,13 @@ class Tail:
         file = os.open(self._path, os.O_RDONLY)
         try:
             self._inode = os.fstat(file).st_ino
-            data = os.pread(file, limit, self._at)
+            data = os.pread(file, limit, self.at)
         finally:
             os.close(file)
         whole = data[: data.rfind(b"\n") + 1]
         if not whole and len(data) == limit:  # longer than any line
             whole = data
-        self._at += len(whole)
+        self.at += len(whole)
         return list(self._entries(whole)) if whole else None
 
     def _entries(self, lines: bytes) -> Iterator[Entry]:
@@ -91,11 +94,12 @@ class Optouts:
 
     def __init__(self, path: Path, hash_secret: bytes) -> None:
         """Nothing is read yet."""
-        self.recipients: set[str] = set()  # stays the same object
         self.trouble = ""
         self.path = path
         self.sealer = Sealer(hash_secret)
+        self.recipients = OptedOut(self.sealer.name)  # stays the same object
         self._tail = Tail(path, self.sealer)
+        self._stamp = (0, 0)  # of the index that was looked at
 
     @property
     def damaged(self) -> int:
@@ -105,8 +109,7 @@ class Optouts:
     def step(self) -> bool:
         """Read some of what is new; whether there may be more. What cannot be read stays known."""
         try:
-            if self._tail.is_another():
-                self._begin_anew()
+            if self._begin_anew():
                 return False
             entries = self._tail.read()
         except OSError as error:
@@ -116,14 +119,26 @@ class Optouts:
         _apply(entries or [], self.recipients)
         return entries is not None
 
-    def _begin_anew(self) -> None:
-        """Read another file in the place of the one before, as a whole: nobody is in between."""
-        fresh, tail = set[str](), Tail(self.path, self.sealer)
+    def _begin_anew(self) -> bool:
+        """Whether there was another file, or a new index. Then begin with the index, if it can be
+        used, and read the rest as a whole: nobody is in between. Raises OSError.
+        """
+        another, stamp = self._tail.is_another(), optout_index.stamp(self.path)
+        if not another and stamp == self._stamp:
+            return False
+        self._stamp = stamp
+        index = optout_index.load(self.path, self.sealer.index_key)
+        if not (another or index):
+            return False
+        fresh, tail = OptedOut(self.sealer.name), Tail(self.path, self.sealer)
+        if index:
+            fresh.begin(index.records, bytearray(index.bits))
+            tail = Tail(self.path, self.sealer, index.at, index.damaged)
         while (entries := tail.read()) is not None:
             _apply(entries, fresh)
-        self.recipients.clear()
-        self.recipients.update(fresh)
+        self.recipients.become(fresh)
         self._tail, self.trouble = tail, ""
+        return True
 
     def refresh(self) -> None:
         """Read all that is new."""
@@ -132,7 +147,7 @@ class Optouts:
 
     def changes(self, recipients: Iterable[str], out: bool) -> Sequence[str]:
         """Who of some is not known as that yet, each once."""
-        return [r for r in dict.fromkeys(recipients) if (r in self.recipients) != out]
+        return [r for r in dict.fromkeys(recipients) if self.recipients.has(r) != out]
 
     def seal(self, recipients: Iterable[str], out: bool, at: int) -> bytes:
         """The lines of entries of a time in Unix ms; raises ValueError."""
@@ -144,9 +159,6 @@ class Optouts:
             append(self.path, lines)
 
 
-def _apply(entries: Iterable[Entry], recipients: set[str]) -> None:
+def _apply(entries: Iterable[Entry], recipients: OptedOut) -> None:
     for recipient, out, _ in entries:
-        if out:
-            recipients.add(recipient)
-        else:
-            recipients.discard(recipient)
+        recipients.put(recipient, out)

@@ -248,6 +248,7 @@ async def _ship(settings: CollectorSettings, health: socket.socket) -> None:
     runner = await serve_child(health, state, registry)
     shipping = asyncio.create_task(shipper.run())
     exchanging = asyncio.create_task(exchange.run())
+    watching = asyncio.create_task(topic.watch(settings, metrics.topic_kept.set))
     ending = asyncio.create_task(ended.wait())
     await asyncio.wait([shipping, ending], return_when=asyncio.FIRST_COMPLETED)
     with contextlib.suppress(TimeoutError, KafkaError):
@@ -255,7 +256,8 @@ async def _ship(settings: CollectorSettings, health: socket.socket) -> None:
             await shipping
             await exchange.finish()
     exchanging.cancel()
-    await asyncio.wait([exchanging], timeout=1.0)
+    watching.cancel()
+    await asyncio.wait([exchanging, watching], timeout=1.0)
     await runner.cleanup()
 
 

@@ -78,6 +78,7 @@ class JournalRecorder:
         self._journal: Journal | None = None
         self._pid = os.getpid()
         self._closed = False
+        self._optouts = Optouts(settings.data / FILE, self._keys.ring.content.hash_secret)
         self._checked = time.monotonic()
 
     def record(
@@ -120,11 +121,11 @@ class JournalRecorder:
         Failure.
         """
         ring = self._keys.ring
-        optouts = Optouts(self._settings.data / FILE, ring.content.hash_secret)
-        optouts.refresh()
-        changed = optouts.changes(
-            map(ring.hash_recipient, recipients) if hash_recipients else recipients, out
-        )
+        names = map(ring.hash_recipient, recipients) if hash_recipients else recipients
+        optouts = self._optouts
+        with self._lock:
+            optouts.refresh()
+            changed = optouts.changes(names, out)
         now = time.time()
         lines = optouts.seal(changed, out, int(now * 1000))
         with self._lock:

@@ -39,6 +39,7 @@ class Sealer:
         self._secret = hash_secret
         key = hashlib.blake2b(b"optouts", key=hash_secret, digest_size=64).digest()
         self._cipher = AESSIV(key)
+        self.index_key = hashlib.blake2b(b"optouts.index", key=hash_secret, digest_size=32).digest()
 
     def seal(self, entry: Entry) -> bytes:
         """An entry's line; raises ValueError where the recipient is none."""

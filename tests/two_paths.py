@@ -39,7 +39,7 @@ class EdgePath:
             data.mkdir()
             shutil.copy(keys, data / "keys.json")  # what both are told is the same
         self.worker = Worker(settings(data, public_url="https://px.example.org/m"))
-        self.worker.optouts.recipients.add(OPTED_OUT)
+        self.worker.optouts.recipients.put(OPTED_OUT, True)
         self.keys = data / "keys.json"
         self.places = Places(self.worker.keys.ring)
         self._runner = self.worker.runner()

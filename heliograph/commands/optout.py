@@ -5,10 +5,14 @@ import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from typing import Final
 
 from heliograph import lists, options, optouts
 from heliograph.errors import UsageError
-from heliograph.settings import MINT, MintSettings, read
+from heliograph.settings import KEYS, MINT, MintSettings, read
+from schemas.kafka import KafkaSettings
+
+_TOPIC: Final = frozenset(KafkaSettings.__struct_fields__) - {"topic"} | {"optout_topic"}
 
 
 def add(parser: ArgumentParser) -> None:
@@ -27,15 +31,15 @@ def add(parser: ArgumentParser) -> None:
         action.add_argument("--hash-recipients", action="store_true", help="they were minted as "
                             "keyed hashes of what is given")  # fmt: skip
         options.add(action, MintSettings, only=MINT)
-    text = "list who has opted out and since when, as CSV"
+    text = "list who has opted out and since when, as CSV: by a data directory, or by --kafka"
     shown = actions.add_parser("list", help=text, description=f"{text[0].upper()}{text[1:]}.")
-    options.add(shown, MintSettings, only=MINT - {"remote", "public_url", "api_key"})
+    options.add(shown, MintSettings, only=KEYS - {"api_key_file"} | _TOPIC)
 
 
 def run(args: Namespace) -> int:
     """Opt out or in, or list."""
     if args.action == "list":
-        return _list(read(MintSettings, args))
+        return _list(read(MintSettings, args), args.data is None or args.kafka is not None)
     settings = read(MintSettings, args)
     if not args.recipients and not args.file:
         raise UsageError("name recipients, or a --file of them")
@@ -61,12 +65,19 @@ def _named(args: Namespace) -> Iterator[str]:
                     yield name
 
 
-def _list(settings: MintSettings) -> int:
-    if settings.remote:
-        raise UsageError("only a data directory's opt-outs can be listed: --data DIR")
+def _list(settings: MintSettings, kafka: bool) -> int:
+    if settings.kafka and kafka:
+        from heliograph import optout_topic
+
+        found = optout_topic.listed(settings)
+    elif settings.remote:
+        raise UsageError("opt-outs are listed by a data directory (--data DIR) or by the topic "
+                         "(--kafka HOST:PORT), each with the key file")  # fmt: skip
+    else:
+        found = optouts.listed(settings)
     rows = csv.writer(sys.stdout, lineterminator="\n")
     rows.writerow(("recipient", "since"))
-    for entry in sorted(optouts.listed(settings).values(), key=lambda entry: entry.at):
+    for entry in sorted(found.values(), key=lambda entry: entry.at):
         when = datetime.fromtimestamp(entry.at / 1000, UTC)
         rows.writerow((entry.recipient, f"{when:%Y-%m-%dT%H:%M:%SZ}"))
     return 0

@@ -20,6 +20,7 @@ from schemas.optout import Sealer
 from tests.collecting import Collector, collecting, mint, settings, wait_for
 from tests.contract.test_shipper import read_topic
 from tests.kafka_broker import Broker
+from tests.unit.mint_kit import heliograph
 
 pytestmark = pytest.mark.kafka
 
@@ -62,11 +63,12 @@ def known(wanted: CollectorSettings) -> set[str]:
     secret = keyring.load(wanted.key_file).content.hash_secret
     found = Optouts(wanted.data / "optouts", secret)
     found.refresh()
-    return found.recipients
+    names = {"kåre", "r2", "late", "early", "of a", "of b"}
+    return set(filter(found.recipients.has, names))
 
 
 def test_an_opt_out_reaches_all_machines_and_new_ones(
-    kafka_broker: Broker, tmp_path: Path, name: str
+    kafka_broker: Broker, tmp_path: Path, name: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
     first = machine(tmp_path / "a", kafka_broker.bootstrap, name)
     minted = mint(first.data, "", "kåre")
@@ -94,6 +96,15 @@ def test_an_opt_out_reaches_all_machines_and_new_ones(
         ask(c, "GET", minted.pixel_url)
         assert (hits(c, "opted_out"), hits(c, "recorded")) == (1, 0)
     assert known(third) == {"kåre", "r2"}
+    # And so does whoever has the key file.
+    argv = ("optout", "list", "--kafka", kafka_broker.bootstrap, "--keys", third.key_file)
+    capfd.readouterr()
+    assert heliograph(*argv, "--optout-topic", name) == 0
+    assert re.fullmatch(
+        r"recipient,since\n(kåre,20\S+Z\nr2|r2,20\S+Z\nkåre),20\S+Z\n", capfd.readouterr().out
+    )
+    assert heliograph(*argv, "--optout-topic", "none") == 1
+    assert "there is no topic none" in capfd.readouterr().err
 
 
 async def policy(broker: Broker, name: str) -> str:

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import itertools
+import math
 import os
 import random
 import re
@@ -19,7 +20,7 @@ import aiohttp
 import msgspec
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord, TopicPartition
-from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.errors import OutOfOrderSequenceNumber
 from prometheus_client import CollectorRegistry
 
@@ -32,6 +33,7 @@ from schemas.journal import directory, reship
 from schemas.kafka import MAX_RECORD
 from schemas.settings import encode
 from tests.collecting import ROOT, collecting, mint, settings, wait_for
+from tests.integration import test_consent as consent
 from tests.kafka_broker import Broker
 
 pytestmark = pytest.mark.kafka
@@ -325,6 +327,44 @@ async def test_a_missing_topic_is_made_and_a_present_one_left(
     described = await admin.describe_topics([name])
     await admin.close()
     assert len(described[0]["partitions"]) == 2
+
+
+async def test_how_long_a_topic_keeps_is_told(
+    kafka_broker: Broker, data: Path, name: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What is published of it holds for a topic that we make; any other may keep for longer."""
+    admin = AIOKafkaAdminClient(bootstrap_servers=kafka_broker.bootstrap)
+    await admin.start()
+    for number, (bounds, days) in enumerate(
+        (({}, 8), ({"retention.ms": "86400000", "segment.ms": "3600000"}, 25 / 24),
+         ({"retention.ms": "864000000", "segment.ms": "86400000"}, 11),
+         ({"retention.ms": "-1"}, math.inf), ({"cleanup.policy": "compact"}, math.inf))
+    ):  # fmt: skip
+        wanted = config(data, kafka_broker, f"{name}-{number}")
+        if bounds:
+            await admin.create_topics([NewTopic(wanted.topic, 1, 1, topic_configs=bounds)])
+        await topic.ensure(wanted)
+        told: asyncio.Queue[float] = asyncio.Queue()
+        watching = asyncio.create_task(topic.watch(wanted, told.put_nowait))
+        assert await told.get() == days * 86_400
+        await asyncio.sleep(0)
+        watching.cancel()
+        assert (f"topic {wanted.topic} keeps events for up to" in caplog.text) is (days > 8)
+    await admin.close()
+
+
+async def test_in_the_brokers_files_is_what_each_mode_keeps(
+    kafka_broker: Broker, data: Path, name: str
+) -> None:
+    await consent.hits(data)
+    with shipping(config(data, kafka_broker, name)):
+        async with asyncio.timeout(30):
+            while not (parts := list((kafka_broker.home / "data").glob(f"{name}-*/*.log"))) or (
+                not any(part.stat().st_size for part in parts)
+            ):
+                await asyncio.sleep(0.1)
+    stored = b"".join(part.read_bytes() for part in parts)
+    assert consent.found(stored) == {what: modes for what, (modes, _) in consent.KEPT.items()}
 
 
 async def test_a_topic_that_cannot_be_made_is_told_clearly(

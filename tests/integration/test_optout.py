@@ -14,6 +14,10 @@ from pathlib import Path
 
 import pytest
 
+from collector import optout_index
+from collector.optouts import Optouts
+from schemas import keyring
+from schemas.optout import FILE
 from tests.collecting import API_KEY, Collector, collecting, events, mint, settings, wait_for
 from tests.integration.test_edge import PIXEL, PIXEL_HEAD, URL, Edge, edge_of, path_of
 from tests.unit.mint_kit import heliograph
@@ -147,12 +151,15 @@ async def test_the_api(tmp_path: Path) -> None:
             (1, "a"), (2, "b"), (3, "a"), (4, None), (5, None), (6, hashed), (7, "y@example.org"),
             (8, None), (9, None), (10, None),
         ]  # fmt: skip
-        assert edge.worker.optouts.recipients == {"a", "b", hashed, "y@example.org"}
+        known = edge.worker.optouts.recipients
+        assert all(map(known.has, ("a", "b", hashed, "y@example.org")))
+        assert known.count == 4
         _, told = await post(
             edge, {"recipient": "a", "out": False}, {"recipient": "z", "out": False}
         )
         assert [line["out"] for line in told] == [False, False]
-        assert edge.worker.optouts.recipients == {"b", hashed, "y@example.org"}
+        assert not known.has("a")
+        assert known.count == 3
         assert sorted((e["recipient"], e["kind"]) for e in edge.events()) == sorted(
             [
                 ("a", "optin"),
@@ -166,6 +173,26 @@ async def test_the_api(tmp_path: Path) -> None:
 def collector(tmp_path: Path) -> Iterator[Collector]:
     with collecting(settings(tmp_path / "data", workers=2)) as running:
         yield running
+
+
+def test_a_long_file_gets_an_index(tmp_path: Path) -> None:
+    """Which those know too who start later; and nobody else is taken for one of them."""
+    wanted = settings(tmp_path / "data")
+    optouts = Optouts(wanted.data / FILE, keyring.load(wanted.key_file).content.hash_secret)
+    optouts.append(optouts.seal((f"customer-number-{number}" for number in range(90_000)), True, 1))
+    with collecting(wanted) as running:
+        wait_for(optout_index.beside(optouts.path).exists, 30)
+        (pid,) = running.children("collector.worker")
+        os.kill(pid, signal.SIGKILL)
+        for name in ("customer-number-0", "customer-number-89999", "next"):
+            assert ask(running, "GET", mint(wanted.data, "", name).pixel_url)[1] == PIXEL
+        optouts.append(optouts.seal(["next"], True, 2))
+        wait_for(lambda: " 90001.0\n" in running.ask("/metrics")[1], 30)
+        assert ask(running, "GET", mint(wanted.data, "", "next").pixel_url)[1] == PIXEL
+        page = running.ask("/metrics")[1]
+    found = re.findall(r'hits_total\{kind="open",.*result="(\w+)"\} ([\d.]+)', page)
+    counts = {result: float(count) for result, count in found}
+    assert (counts["opted_out"], counts["recorded"]) == (3, 1)
 
 
 def ask(collector: Collector, method: str, path: str) -> tuple[int, bytes]:

@@ -2,12 +2,13 @@
 
 import os
 from pathlib import Path
+from zlib import crc32
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from collector import optouts
+from collector import optout_compact, optout_index, optouts
 from collector.optouts import Optouts, append
 from schemas.optout import Entry, Sealer
 
@@ -19,6 +20,14 @@ def known(path: Path, secret: bytes = SECRET) -> Optouts:
     found = Optouts(path, secret)
     found.refresh()
     return found
+
+
+def out_of(found: Optouts) -> set[str]:
+    """Who has opted out; nobody else is found, nor counted."""
+    names = {*"abcdx", "last", *(f"r{number}" for number in range(3000))}
+    known = set(filter(found.recipients.has, names))
+    assert len(known) == found.recipients.count
+    return known
 
 
 def put(path: Path, *names: str, out: bool = True) -> None:
@@ -53,17 +62,17 @@ def test_a_name_must_fit(name: str) -> None:
 def test_the_last_entry_holds(tmp_path: Path) -> None:
     path = tmp_path / "optouts"
     reader = known(path)
-    assert reader.recipients == set()
+    assert out_of(reader) == set()
     held = reader.recipients
     put(path, "a", "b", "c")
     put(path, "b", out=False)
     assert reader.step()
-    assert held == {"a", "c"}
+    assert out_of(reader) == {"a", "c"}
     assert not reader.step()
     put(path, "b")
     reader.refresh()
     assert held is reader.recipients
-    assert held == known(path).recipients == {"a", "b", "c"}
+    assert out_of(reader) == out_of(known(path)) == {"a", "b", "c"}
     assert reader.changes(["a", "d", "d"], True) == ["d"]
     assert reader.changes(["a", "d"], False) == ["a"]
     assert b"a" not in {line.strip() for line in path.read_bytes().splitlines()}
@@ -75,10 +84,10 @@ def test_a_line_cut_by_a_kill_costs_no_other(tmp_path: Path) -> None:
     whole = path.read_bytes()
     for cut in range(2, len(whole) // 2):
         path.write_bytes(whole[: len(whole) - cut])
-        assert known(path).recipients == {"a"}
+        assert out_of(known(path)) == {"a"}
         put(path, "c")
         found = known(path)
-        assert found.recipients == {"a", "c"}
+        assert out_of(found) == {"a", "c"}
         assert found.damaged == 1
 
 
@@ -90,12 +99,13 @@ def test_a_line_that_is_being_written_is_waited_for(tmp_path: Path) -> None:
     for at in range(len(line)):
         path.write_bytes(line[:at])
         reader.refresh()
-        assert reader.recipients == set()
+        assert out_of(reader) == set()
     path.write_bytes(line)
     reader.refresh()
-    assert (reader.recipients, reader.damaged) == ({"a"}, 0)
+    assert (out_of(reader), reader.damaged) == ({"a"}, 0)
 
 
+@settings(deadline=None)
 @given(st.lists(st.binary(max_size=90), max_size=6))
 def test_junk_between_lines_is_counted(
     tmp_path_factory: pytest.TempPathFactory, junk: list[bytes]
@@ -107,7 +117,7 @@ def test_junk_between_lines_is_counted(
             file.write(piece + b"\n")
     put(path, "last")
     found = known(path)
-    assert found.recipients == {*(f"r{number}" for number in range(len(junk))), "last"}
+    assert out_of(found) == {*(f"r{number}" for number in range(len(junk))), "last"}
     assert found.damaged == sum(
         bool(line) for piece in junk for line in (piece + b"\n").splitlines()
     )
@@ -117,7 +127,7 @@ def test_junk_without_a_line_end_does_not_hold_up(tmp_path: Path) -> None:
     path = tmp_path / "optouts"
     path.write_bytes(b"A" * 50_000)
     put(path, "a")
-    assert known(path).recipients == {"a"}
+    assert out_of(known(path)) == {"a"}
 
 
 def test_another_file_in_its_place_is_read_anew(tmp_path: Path) -> None:
@@ -127,10 +137,10 @@ def test_another_file_in_its_place_is_read_anew(tmp_path: Path) -> None:
     put(tmp_path / "backup", "r1", "x")
     os.replace(tmp_path / "backup", path)
     reader.step()
-    assert reader.recipients == {"r1", "x"}
+    assert out_of(reader) == {"r1", "x"}
     path.write_bytes(b"")
     reader.step()
-    assert reader.recipients == set()
+    assert out_of(reader) == set()
 
 
 def test_a_lost_file_is_said_and_nothing_is_forgotten(tmp_path: Path) -> None:
@@ -140,10 +150,10 @@ def test_a_lost_file_is_said_and_nothing_is_forgotten(tmp_path: Path) -> None:
     path.unlink()
     assert not reader.step()
     assert "cannot be read" in reader.trouble
-    assert reader.recipients == {"a"}
+    assert out_of(reader) == {"a"}
     put(path, "b")
     reader.refresh()
-    assert (reader.recipients, reader.trouble) == ({"b"}, "")
+    assert (out_of(reader), reader.trouble) == ({"b"}, "")
 
 
 def test_the_file_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -152,4 +162,84 @@ def test_the_file_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(optouts, "MAX_BYTES", path.stat().st_size + 10)
     with pytest.raises(OSError, match="is full"):
         append(path, path.read_bytes())
-    assert known(path).recipients == {"a"}
+    assert out_of(known(path)) == {"a"}
+
+
+@settings(max_examples=25, deadline=None)  # the disk may be slow
+@given(
+    st.lists(
+        st.tuples(
+            st.lists(st.tuples(st.integers(0, 40), st.booleans()), max_size=30),
+            st.sampled_from(["", "index", "read", "index, read"]),
+        ),
+        max_size=6,
+    )
+)
+def test_with_an_index_or_without_the_same(
+    tmp_path_factory: pytest.TempPathFactory, turns: list[tuple[list[tuple[int, bool]], str]]
+) -> None:
+    """Whenever it is made, for those who ran before and for those who start later."""
+    path, sealer = tmp_path_factory.mktemp("index") / "optouts", Sealer(SECRET)
+    reader, last = known(path), dict[str, bool]()
+    path.touch()
+    for entries, does in turns:
+        lines = [sealer.seal(Entry(f"r{who}", out, 1)) for who, out in entries]
+        append(path, b"".join(lines))
+        last |= {f"r{who}": out for who, out in entries}
+        if "index" in does:
+            optout_compact.compact(path, sealer)
+        if "read" in does:
+            reader.refresh()
+    reader.refresh()
+    wanted = {name for name, out in last.items() if out}
+    assert out_of(reader) == out_of(known(path)) == wanted
+
+
+def test_an_index_is_of_its_file_and_whole_or_not_used(tmp_path: Path) -> None:
+    path, sealer = tmp_path / "optouts", Sealer(SECRET)
+    index = optout_index.beside(path)
+    put(path, *(f"r{number}" for number in range(200)))
+    assert not optout_compact.is_behind(path)
+    assert optout_compact.is_behind(path, 1000)
+    with path.open("ab") as file:
+        file.write(b"junk\n")
+    optout_compact.compact(path, sealer)
+    assert not optout_compact.is_behind(path, 0)
+    whole = index.read_bytes()
+    assert not any(f"r{number}".encode() in whole for number in range(100, 200))
+    put(path, "a")
+    wanted = {"a", *(f"r{number}" for number in range(200))}
+    found = known(path)
+    assert (out_of(found), found.damaged) == (wanted, 1)
+    assert optout_index.load(path, Sealer(bytes(32)).index_key) is None
+    for at in (0, 7, 8, 20, 39, 40, 60, len(whole) - 1):
+        for damaged in (whole[:at], whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :]):
+            index.write_bytes(damaged)
+            assert optout_index.load(path, sealer.index_key) is None
+            assert out_of(known(path)) == wanted
+    # Another file in the place of the one that it is of, as long and longer.
+    index.write_bytes(whole)
+    size = path.stat().st_size
+    path.unlink()
+    put(path, *(f"r{number}" for number in range(1000, 1300)))
+    assert path.stat().st_size > size
+    assert len(out_of(known(path))) == 300
+    assert optout_compact.is_behind(path, size)
+    path.unlink()
+    put(path, "x")
+    assert out_of(known(path)) == {"x"}
+
+
+def test_two_with_one_checksum_are_told_apart(tmp_path: Path) -> None:
+    """The bitmap and the records begin with it."""
+    path = tmp_path / "optouts"
+    one, other = "plumless", "buckeroo"
+    assert crc32(one.encode()) == crc32(other.encode())
+    put(path, one)
+    for found in (known(path), (optout_compact.compact(path, Sealer(SECRET)), known(path))[1]):
+        assert found.recipients.has(one)
+        assert not found.recipients.has(other)
+    put(path, other)
+    put(path, one, out=False)
+    found = known(path)
+    assert (found.recipients.has(one), found.recipients.has(other)) == (False, True)
