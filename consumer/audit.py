@@ -62,17 +62,13 @@ FROM
         AS before
     FROM
     (
-        SELECT DISTINCT one AS seq FROM
-        (
-            SELECT arrayJoin(bitmapToArray(groupBitmapState(seq))) AS one FROM {database}.events
-            WHERE journal = '{journal}' GROUP BY journal, intDiv(seq, 65536)
-            UNION ALL
-            SELECT seq FROM {database}.dead_letter WHERE seq > 0 AND journal = '{journal}'
-            UNION ALL
-            SELECT seq FROM {database}.erased WHERE journal = '{journal}'
-            UNION ALL
-            SELECT {end} + 1
-        )
+        SELECT seq FROM {database}.events WHERE journal = '{journal}'
+        UNION ALL
+        SELECT seq FROM {database}.dead_letter WHERE seq > 0 AND journal = '{journal}'
+        UNION ALL
+        SELECT seq FROM {database}.erased WHERE journal = '{journal}'
+        UNION ALL
+        SELECT toUInt64({end} + 1)
     )
 )
 WHERE seq > before + 1 ORDER BY seq

@@ -5,8 +5,11 @@ from pathlib import Path
 from clickhouse_connect.driver.client import Client
 
 from collector.journal import Journal
+from consumer import audit as module
 from consumer.audit import audit
+from consumer.settings import ConsumerSettings
 from consumer.store import execute
+from heliograph.access import StoppedStore
 from schemas.journal.directory import write_position
 from tests.store import JOURNAL, NOW, batch, block, body, client, kept, writer
 
@@ -31,6 +34,18 @@ def test_gaps_are_named(client: Client) -> None:
     assert not found.sound
     assert found.gaps == ((1, 2), (4, 4), (8, 10), (15, 15))
     assert (found.missing, found.stored) == (7, 8)
+
+
+def test_the_gate_of_a_running_up_lets_all_of_it_through(client: Client, tmp_path: Path) -> None:
+    writer(client).write(batch(block([body()] * 5, 3)))
+    gated = StoppedStore(ConsumerSettings(data=tmp_path))
+    asked = [text for text in vars(module).values() if str(text).startswith("\nSELECT")]
+    assert len(asked) == 7
+    for text in asked:
+        sql = text.format(database="heliograph", journal=JOURNAL, end=9, days=1)
+        told = b"".join(gated.query(sql, {}, "TSV").chunks)
+        if text == module._GAPS:
+            assert told == b"1\t2\n8\t9\n"
 
 
 def test_a_doubled_event_is_seen(client: Client) -> None:

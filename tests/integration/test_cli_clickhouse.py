@@ -72,6 +72,29 @@ def test_audit_from_the_store_alone(url: str, capsys: Capture) -> None:
     assert (row["stored"], row["missing"], row["repeated"]) == (3, 0, 0)
 
 
+def test_a_person_is_erased(url: str, tmp_path: Path, capfd: Capture) -> None:
+    """From the store there, and from the journals here; and is opted out here."""
+    parts = urlsplit(url)
+    client = clickhouse_connect.get_client(host=parts.hostname or "", port=parts.port or 0)
+    columns = "(journal, seq, ts, kind, campaign, recipient)"
+    client.command(f"INSERT INTO heliograph.events {columns} SELECT '{'1' * 28}', number + 1, "
+                   "now64(3), 'open', 'gone', 'of gone' FROM numbers(3)")  # fmt: skip
+    heliograph("key", "new", "--data", tmp_path)
+    argv = ("of gone", "--data", tmp_path, "--clickhouse", url)
+    capfd.readouterr()
+    assert heliograph("erase", *argv, "--dry-run") == 0
+    assert json.loads(capfd.readouterr().out)["events"] == 3
+    assert heliograph("erase", *argv) == 0
+    assert json.loads(capfd.readouterr().out)["events"] == 3
+    assert client.query("SELECT count() FROM heliograph.events WHERE recipient = 'of gone'"
+                        ).result_rows == [(0,)]  # fmt: skip
+    client.close()
+    assert heliograph("export", *argv) == 0
+    told = json.loads(capfd.readouterr().out)
+    assert (told["events"], len(told["erasures"])) == ([], 1)
+    assert told["opted_out_since"]
+
+
 def test_all_of_a_send_is_taken_back(url: str, tmp_path: Path, capsys: Capture) -> None:
     """What was recorded is read from the store; the events go to a journal here."""
     from tests.unit.mint_kit import recorded
