@@ -19,12 +19,15 @@ MIGRATIONS: Final[Mapping[int, Callable[[Path], None]]] = {}
 
 
 class Running(msgspec.Struct, frozen=True):
-    """DATA/up.json: the addresses of the `up` that runs on a data directory, as URLs."""
+    """DATA/up.json: the addresses of the `up` that runs on a data directory, as URLs, and the most
+    that it keeps of hits (see `Mode.word`).
+    """
 
     pid: int
     url: str
     sql: str
     health: str
+    consent: str = "full"
 
 
 def check_format(data: Path) -> None:

@@ -28,6 +28,7 @@ from heliograph.errors import Failure, UsageError
 from heliograph.http import connect
 from heliograph.secrets import warn_of_mode
 from heliograph.settings import MintSettings
+from schemas.consent import Mode
 from schemas.event import optout as optout_event
 from schemas.journal.directory import journal_id
 from schemas.optout import FILE
@@ -73,6 +74,7 @@ class JournalRecorder:
         claim(settings.journal, self._keys.ring.ring_id)
         up = data_dir.running(settings.data)
         self.url = up.url if up and not settings.public_url else settings.url(settings.port)
+        self._mode = min(settings.mode, Mode.of(up.consent if up else "full"))
         self._settings = settings
         self._lock = threading.Lock()
         self._journal: Journal | None = None
@@ -92,7 +94,7 @@ class JournalRecorder:
             if self._closed:
                 raise RuntimeError("nothing can be minted after close()")
             self._maintain()
-            mint = Mint(self._keys.ring, self.url, time.time, self._settings.mode)
+            mint = Mint(self._keys.ring, self.url, time.time, self._mode)
             answers = [_mint(mint, request) for request in requests]
             bodies = [told.body for told in answers if isinstance(told, Minted) and told.body]
             if bodies:
@@ -142,7 +144,7 @@ class JournalRecorder:
     def preview(self, request: SendRequest) -> Minted:
         """Mint without a record, for a send that is recorded already; raises ValueError."""
         then = unix_seconds(request.sent_at or time.time())
-        return Mint(self._keys.ring, self.url, lambda: then, self._settings.mode).send(request)
+        return Mint(self._keys.ring, self.url, lambda: then, self._mode).send(request)
 
     def _open(self) -> Journal:
         """This process's journal. After a fork it is a new one: two writers would share its seqs,

@@ -88,7 +88,9 @@ async def _serve(collector: CollectorSettings, consumer: ConsumerSettings) -> in
     sql_url = f"http://127.0.0.1:{sql.getsockname()[1]}"
 
     def ready(running: Running) -> None:
-        addresses = data_dir.Running(os.getpid(), running.public_url, sql_url, running.health_url)
+        addresses = data_dir.Running(
+            os.getpid(), running.public_url, sql_url, running.health_url, collector.consent
+        )
         data_dir.announce(collector.data, addresses)
         _greet(collector, addresses, running.port)
         for number in (signal.SIGINT, signal.SIGTERM):  # beside the supervisor's own reaction

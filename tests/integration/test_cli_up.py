@@ -19,6 +19,8 @@ from typing import Any
 import pytest
 
 from heliograph import Minter
+from schemas import keyring
+from schemas.consent import Mode
 from tests.unit.mint_kit import heliograph
 
 ROOT = Path(__file__).parents[2]
@@ -175,7 +177,7 @@ def test_minting_watching_and_taking_back_while_it_runs(
     starting: Callable[..., Up], tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     data = tmp_path / "data"
-    up = starting(data)
+    up = starting(data, "--consent", "pseudonymous")
     source, out = tmp_path / "r.csv", tmp_path / "out.csv"
     source.write_text("id,shop\na,https://shop.example/\nb,\nc,\n")
     base = ("mint", source, "--campaign", "spring", "-o", out, "--link", "shop", "--data", data)
@@ -183,6 +185,9 @@ def test_minting_watching_and_taking_back_while_it_runs(
     assert "is this machine" in capfd.readouterr().err
     rows = [line.split(",") for line in out.read_text().splitlines()[1:]]
     assert all(row[2].startswith(f"{up.told['url']}/o/") for row in rows), "the port that was free"
+    token = rows[0][2].rpartition("/")[2].removesuffix(".gif")
+    sealed, _ = keyring.load(data / "keys.json").unseal("open", token)
+    assert sealed.mode == Mode.PSEUDONYMOUS, "no more than `up` keeps"
     until(lambda: (rate(capfd, data, "spring") or {}).get("sends") == 3, 5)
 
     watching = subprocess.Popen(
