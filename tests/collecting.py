@@ -61,7 +61,7 @@ def _no_damage(journal: Path, size: int, kept: Path) -> None:
     raise AssertionError(f"{size} damaged bytes in {journal}: {kept}")
 
 
-def wait_for(condition: Callable[[], object], seconds: float = 10.0) -> float:
+def wait_for(condition: Callable[[], object], seconds: float = 60.0) -> float:
     """Wait until a condition holds; how long it took. Fails after `seconds`."""
     began = time.monotonic()
     while not condition():
@@ -107,7 +107,7 @@ class Collector:
 
     def ask(self, path: str) -> tuple[int, str]:
         """Status and text of a path on the health port."""
-        connection = http.client.HTTPConnection(self.health.partition("//")[2], timeout=5)
+        connection = http.client.HTTPConnection(self.health.partition("//")[2], timeout=30)
         with contextlib.closing(connection):
             connection.request("GET", path)
             answer = connection.getresponse()
@@ -121,7 +121,7 @@ class Collector:
         """End it; its exit code."""
         self.process.send_signal(number)
         try:
-            return self.process.wait(15)
+            return self.process.wait(60)
         finally:
             self._close()
 

@@ -29,7 +29,7 @@ def run(trial: Trial) -> None:
         (victim,) = line.edge.pids("collector.shipper")
         os.kill(victim, signal.SIGKILL)
         trial.row.faults += _behind(line)  # or it had done already
-        until(lambda gone=victim: _replaced(line, gone), 30)
+        until(lambda gone=victim: _replaced(line, gone), 60)
         trial.say(f"{trial.row.faults} of {kills} kills in the middle")
     trial.hold(trial.row.faults == kills, f"only {trial.row.faults} kills were in the middle")
     told = line.edge.running.said.count("shipper ended with signal 9")
@@ -43,7 +43,7 @@ def _again(line: Line) -> None:
     """`heliograph reship`; returns when it is being obeyed."""
     command("reship", "--data", line.edge.data)
     asked = line.edge.data / "journal" / "reship"
-    until(lambda: not asked.exists(), 20)
+    until(lambda: not asked.exists(), 60)
 
 
 def _behind(line: Line) -> bool:

@@ -28,7 +28,7 @@ def run(trial: Trial) -> None:
     quick = trial.form is Form.CI
     line = Line(trial.home, site, trial.size("rate"), trial.keep, quick=quick).start()
     load = line.load()
-    until(lambda: line.stored() > 0, 30)
+    until(lambda: line.stored() > 0, 60)
     began = time.monotonic()
     time.sleep(3)
     base, late, seconds = load.p99(began), time.monotonic(), trial.size("5 seconds")
@@ -48,5 +48,5 @@ def run(trial: Trial) -> None:
     trial.hold(grown <= 8, f"the shipper grew by {grown:.0f} MiB")
     trial.row.notes.append(f"{given} produce requests, the shipper's memory {grown:+.1f} MiB")
     mock.be_late(0)
-    trial.recovered(line.caught_up(60), at_most=20)
+    trial.recovered(line.caught_up(240), at_most=20)
     trial.settle(line, answered=0.9999)

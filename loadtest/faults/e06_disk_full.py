@@ -29,11 +29,11 @@ def run(trial: Trial) -> None:
     load, broker = line.load(), trial.site.broker
     broker.kill9()
     until(lambda: line.edge.metric(_LOST) > 0, 300)
-    told = until(lambda: not line.edge.ready(), 30)
-    trial.hold(told <= 10, f"readiness said so after {told:.1f} s")
+    told = until(lambda: not line.edge.ready(), 120)
+    trial.hold(told <= 10 * trial.patience, f"readiness said so after {told:.1f} s")
     trial.hold("disk is full" in line.edge.ask("/readyz")[1], "readiness did not say why")
     for _ in range(10):
-        trial.hold(load.answers_within(2.0), "no answers on a full disk")
+        trial.hold(load.answers_within(2.0 * trial.patience), "no answers on a full disk")
         time.sleep(0.3)
     trial.fault(line.edge.metric(_LOST) > 0, "a loss")
     broker.start()

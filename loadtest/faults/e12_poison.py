@@ -42,7 +42,7 @@ def run(trial: Trial) -> None:
         trial.fault(True)
     sql = "SELECT count(), countIf(reason = '') FROM {}.dead_letter FINAL"
     with contextlib.suppress(TimeoutError):
-        until(lambda: _ask(line, sql)[0] >= poisoned, 30)
+        until(lambda: _ask(line, sql)[0] >= poisoned, 90)
     told = _ask(line, sql)
     trial.hold(told == [poisoned, 0], f"{told} dead letters and without a reason, of {poisoned}")
     share = clean / dirty

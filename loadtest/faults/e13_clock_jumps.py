@@ -43,7 +43,7 @@ def run(trial: Trial) -> None:
         time.sleep(6.0 if jump > 0 else 2.0)  # a sweep comes every 5 s
         trial.hold(not _closed(idle, 0.0), "an idle connection was closed at once")
         os.kill(trial.chance.choice(line.edge.pids("collector.worker")), signal.SIGKILL)
-        until(line.edge.ready, 20)
+        until(line.edge.ready, 60)
         line.caught_up(10 * trial.patience)
         trial.fault(_happened(line, jump), f"the jump to {jump:+d} s")
         _no_negative(trial, line)

@@ -20,7 +20,7 @@ def run(trial: Trial) -> None:
         trial.sleep(0.5, 1.5)
         code, took = line.edge.stop()
         trial.fault(code == 0, "an orderly end")
-        trial.recovered(took, at_most=10 / trial.patience)
+        trial.recovered(took, at_most=10)
         line.edge.start()
         trial.hold(whole.answers_within(10), "no answers after a restart")
         trial.say(f"{number} of {times} restarts, this one in {took:.1f} s")
@@ -29,7 +29,7 @@ def run(trial: Trial) -> None:
     for number in range(1, rounds + 1):
         for worker in line.edge.pids("collector.worker"):
             os.kill(worker, signal.SIGTERM)
-            until(lambda gone=worker: _replaced(line.edge, gone), 30)
+            until(lambda gone=worker: _replaced(line.edge, gone), 60)
         trial.say(f"{number} of {rounds} rounds through the workers")
     told = line.edge.running.said.count("ended with code 0: restarting")
     trial.row.faults += told

@@ -176,7 +176,7 @@ class Line:
         first = TOKENS * 1_000_000 * len(self.loads)
         made: Load = self._keep(Load(self.home, edge.port, paths, rate or self.rate, first))
         self.loads.append(made)
-        until(lambda: made.answered() > 0, 20)
+        until(lambda: made.answered() > 0, 60)
         return made
 
     def fill(self, events: int) -> None:

@@ -16,7 +16,6 @@ from loadtest.faults.sizes import SIZES, Form
 from tests.e2e.line import run
 
 _DRAIN_SECONDS: Final = 10.0
-_LEAST_P99: Final = 0.002  # seconds; below it is the machine's noise
 
 
 class Row(msgspec.Struct, kw_only=True):
@@ -106,7 +105,7 @@ class Trial:
 
     def same_p99(self, before: float, now: float) -> None:
         """That the edge is as fast as before, or at least not three times as slow."""
-        most = 3 * self.patience * max(before, _LEAST_P99)
+        most = 3 * max(before, SIZES["noise"][self.form])
         self.hold(now <= most, f"p99 went from {before * 1000:.1f} to {now * 1000:.1f} ms")
 
     def settle(
@@ -132,7 +131,7 @@ class Trial:
             self.hold(False, "not all that was answered came to the table")
         for service in (*line.edges, line.consumer):
             code, took = service.stop() if service.alive else (service.code, 0.0)
-            good = code == 0 and 0 < took <= _DRAIN_SECONDS
+            good = code == 0 and 0 < took <= _DRAIN_SECONDS * self.patience
             self.hold(good, f"{service.name} ended with {code} after {took:.1f} s")
         self._compare(line)
 

@@ -11,7 +11,7 @@ def test_while_up_runs_they_leave_and_stay_away(lines: Lines) -> None:
     pixel = up.curl.split()[-1].strip("'\"")
     reading = ["curl", "-s", "-A", "Qzxwv/5.1 Thunderbird/140.4.0", "-o", "/dev/null", pixel]
     where = ("--data", up.data)
-    subprocess.run(reading, check=True, timeout=10)
+    subprocess.run(reading, check=True, timeout=60)
     wait_for(lambda: len(rows("sql", "SELECT * FROM events", *where)) == 2)
     assert len(json.loads(ask("export", "you", *where))["events"]) == 2
     told = json.loads(ask("erase", "you", "--keep-recording", *where))
@@ -21,7 +21,7 @@ def test_while_up_runs_they_leave_and_stay_away(lines: Lines) -> None:
     assert rows("sql", "SELECT * FROM events", *where) == []
     # --keep-recording: what comes from now on is theirs again, and only that, also read once more.
     ask("reship", *where)
-    subprocess.run(reading, check=True, timeout=10)
+    subprocess.run(reading, check=True, timeout=60)
     wait_for(lambda: len(rows("sql", "SELECT * FROM events", *where)) == 1)
     assert len(json.loads(ask("export", "you", *where))["events"]) == 1
     assert sum(row["erased"] for row in json.loads(ask("audit", *where, "--format", "json"))) == 2

@@ -59,7 +59,7 @@ class Site:
         """POST /v1/sends."""
         key = (self.data / "api.key").read_text().strip()
         body = "".join(json.dumps(send) + "\n" for send in sends)
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
         connection.request("POST", "/v1/sends", body, {"Authorization": f"Bearer {key}"})
         answer = connection.getresponse()
         text = answer.read().decode()
@@ -118,11 +118,11 @@ async def test_the_way_to_kafka(
     readers = Readers(site.port, urls)
     async with readers.reading(2, pause=0.002):
         began = time.monotonic()
-        await asyncio.to_thread(wait_for, lambda: stored(*site.store), 30)
+        await asyncio.to_thread(wait_for, lambda: stored(*site.store))
         print(f"counted in ClickHouse {time.monotonic() - began:.1f} s after the first open")
         consume = await havoc(site, own_kafka_broker, collect, consume)
     await asyncio.to_thread(
-        wait_for, lambda: len(stored(*site.store)) >= len(readers.answered), 60, "all is counted"
+        wait_for, lambda: len(stored(*site.store)) >= len(readers.answered), 120, "all is counted"
     )
     print(f"{len(readers.answered)} of {len(readers.sent)} answered")
     readers.check(stored(*site.store))
@@ -134,9 +134,9 @@ async def test_the_way_to_kafka(
     await reship(site, earlier, readers)
     code, took = await asyncio.to_thread(collect.stop)
     print(f"collect drained in {took:.1f} s")
-    assert (code, took < 10) == (0, True)
+    assert (code, took < 30) == (0, True)
     code, took = await asyncio.to_thread(consume.stop)
-    assert (code, took < 10) == (0, True)
+    assert (code, took < 30) == (0, True)
     audit = run("audit", *site.store, "--data", site.data)
     assert audit.returncode == 0, audit.stdout + audit.stderr
     assert len(rows("audit", *site.store, "--data", site.data)) >= 4
@@ -170,10 +170,10 @@ async def reship(site: Site, earlier: Readers, readers: Readers) -> None:
     for _ in range(2):
         ask("reship", "--data", site.data)
         await asyncio.to_thread(
-            wait_for, lambda: not (site.data / "journal" / "reship").exists(), 20, "obeyed"
+            wait_for, lambda: not (site.data / "journal" / "reship").exists(), 60, "obeyed"
         )
     everything = len(events(site.data))
-    await asyncio.to_thread(wait_for, lambda: site.total() >= everything, 30, "history came along")
+    await asyncio.to_thread(wait_for, lambda: site.total() >= everything, 90, "history came along")
     await asyncio.sleep(2.5)
     assert site.total() == everything
     found = stored(*site.store)

@@ -20,7 +20,7 @@ def test_networks_and_reclassify_while_up_runs_and_when_it_does_not(
     mine = next(word for word in preview.split(",") if "/o/" in word)
     for url in (pixel, f"{up.url.rstrip('/')}/o/{mine.rpartition('/')[2]}"):
         curl = ["curl", "-s", "-A", APPLE, "-H", "X-Forwarded-For: 203.0.113.9", "-o", "/dev/null"]
-        subprocess.run([*curl, url], check=True, timeout=10)
+        subprocess.run([*curl, url], check=True, timeout=60)
     asked = "SELECT class, rule FROM hits ORDER BY class"
     where = ("--data", up.data)
     wait_for(lambda: len(rows("sql", asked, *where)) == 2)

@@ -133,7 +133,7 @@ class admin:
 
 
 async def until(
-    condition: Callable[[], Awaitable[bool]] | Callable[[], bool], seconds: float = 30.0
+    condition: Callable[[], Awaitable[bool]] | Callable[[], bool], seconds: float = 60.0
 ) -> None:
     """Wait until something is so."""
     deadline = time.monotonic() + seconds

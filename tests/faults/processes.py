@@ -52,7 +52,7 @@ class Process:
         self.process.kill()
         self._reap()
 
-    def terminate(self, seconds: float = 10.0) -> int:
+    def terminate(self, seconds: float = 40.0) -> int:
         """SIGTERM; the exit code, or TimeoutExpired."""
         assert self.process is not None
         self.process.terminate()
@@ -73,18 +73,10 @@ class Process:
         if self.alive:
             self.kill9()
 
-    def rss(self) -> int:
-        """Resident memory in bytes."""
-        assert self.process is not None
-        status = Path(f"/proc/{self.process.pid}/status").read_text()
-        found = re.search(r"VmRSS:\s+(\d+) kB", status)
-        assert found
-        return int(found[1]) * 1024
-
     def ask(self, path: str) -> tuple[int, str]:
         """Status and text of a health page; (0, reason) while it does not listen."""
         try:
-            with urllib.request.urlopen(self.health + path, timeout=5) as answer:
+            with urllib.request.urlopen(self.health + path, timeout=30) as answer:
                 return answer.status, answer.read().decode()
         except urllib.error.HTTPError as error:
             return error.code, error.read().decode()
@@ -96,7 +88,7 @@ class Process:
         assert self.alive, self.log.read_text()[-2000:]
         return self.ask("/readyz")[0] == 200
 
-    def await_ready(self, seconds: float = 20.0) -> None:
+    def await_ready(self, seconds: float = 60.0) -> None:
         """Wait until source and store have answered."""
         deadline = time.monotonic() + seconds
         while (answer := self.ask("/readyz"))[0] != 200:

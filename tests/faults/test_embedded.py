@@ -44,7 +44,7 @@ class Worker:
             self._process.kill()
         elif self._process.stdin is not None and not self._process.stdin.closed:
             self._process.stdin.close()
-        self._process.wait(20)
+        self._process.wait(60)
         self._reading.join()
         for pipe in (self._process.stdin, self._process.stdout):
             assert pipe is not None
@@ -102,7 +102,7 @@ def test_twenty_kills_of_the_consumer(consumer: Embedded, settings: ConsumerSett
         worker.stop()
     appended = appended_by(workers)
     assert on_disk(root) == appended
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 90
     while taken(root) < sum(appended.values()) + len(appended) and time.monotonic() < deadline:
         time.sleep(0.05)
     assert consumer.terminate() == 0

@@ -88,7 +88,7 @@ def check(load: Load, data: Path) -> None:
 def test_everything_killed_at_once(tmp_path: Path) -> None:
     wanted = settings(tmp_path / "data", workers=2)
     with collecting(wanted) as collector, Load(collector) as load:
-        time.sleep(0.7)
+        wait_for(lambda: len(load.answered) > 200)
         for pid in (collector.process.pid, *collector.children()):
             os.kill(pid, signal.SIGKILL)
         collector.process.wait()
@@ -136,17 +136,17 @@ def test_orphans_drain(tmp_path: Path) -> None:
         children = collector.children()
         assert len(children) == 2
         with Load(collector) as load:
-            time.sleep(0.5)
+            wait_for(lambda: len(load.answered) > 200)
             collector.process.kill()
             collector.process.wait()
-            wait_for(lambda: not any(map(alive, children)), 10)
+            wait_for(lambda: not any(map(alive, children)))
     check(load, collector.data)
     for journal in directory.journals(collector.data / "journal"):
         assert directory.is_sealed(journal)
 
 
 def test_a_stalled_request_does_not_hold_up_the_end(tmp_path: Path) -> None:
-    wanted = settings(tmp_path / "data", drain_seconds=3)
+    wanted = settings(tmp_path / "data", drain_seconds=10)
     with collecting(wanted) as collector, contextlib.ExitStack() as open_connections:
         for start in (b"", b"GET /o/x.gif HTT", b"GET /o/x.gif HTTP/1.1\r\nHost: a\r\n"):
             connection = socket.create_connection(("127.0.0.1", collector.port))
@@ -154,7 +154,7 @@ def test_a_stalled_request_does_not_hold_up_the_end(tmp_path: Path) -> None:
         time.sleep(0.1)
         began = time.monotonic()
         assert collector.stop() == 0
-        assert time.monotonic() - began < 3
+        assert time.monotonic() - began < 9
 
 
 def test_health_and_metrics_of_all(tmp_path: Path) -> None:
@@ -195,7 +195,7 @@ def test_the_cap_is_told_and_left(tmp_path: Path) -> None:
         status, text = collector.ask("/readyz")
         assert (status, text) == (503, "worker-0: the journal is at its cap: events are lost\n")
         (filler / directory.segment_name(1)).unlink()
-        assert wait_for(collector.ready) < 3
+        wait_for(collector.ready)
 
 
 @pytest.fixture

@@ -19,9 +19,9 @@ from tests.services import missing
 
 CASES = cases()
 PROBE = "GET {pixel} HTTP/1.1\r\nHost: px\r\n\r\n"
-END_SECONDS = 2.0
+END_SECONDS = 5.0
 #: How long a server may think before it counts as silent.
-SILENCE_SECONDS = 0.4
+SILENCE_SECONDS = 1.5
 AT_ONCE = 60
 
 

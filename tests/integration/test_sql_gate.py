@@ -18,6 +18,7 @@ import urllib3
 from consumer.sql.gate import allowed_functions
 from schemas.words import questions
 from tests.engine import Engine, client
+from tests.sql_statements import NO_QUESTION, NO_STATEMENT, QUESTIONS, REFUSED
 
 SECRET = "s3cr3t"
 
@@ -87,217 +88,6 @@ def port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Port]:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         yield Port(engine, directory, listener)
     engine.stop()
-
-
-QUESTIONS = [
-    "SELECT campaign, count() FROM events GROUP BY campaign ORDER BY 2 DESC LIMIT 3;",
-    "SELECT * FROM heliograph.campaigns",
-    "WITH x AS (SELECT campaign FROM events) SELECT uniqExact(campaign) FROM x",
-    "WITH RECURSIVE t AS (SELECT 1 AS n UNION ALL SELECT n + 1 FROM t WHERE n < 5) SELECT * FROM t",
-    "SELECT countIf(kind = 'open') / countIf(kind = 'sent') AS rate, toStartOfHour(ts) AS hour"
-    " FROM events GROUP BY hour ORDER BY hour WITH FILL STEP INTERVAL 1 HOUR",
-    "SELECT row_number() OVER (PARTITION BY campaign ORDER BY ts) FROM events LIMIT 1 BY campaign",
-    "SELECT * FROM events WHERE campaign IN (SELECT campaign FROM campaigns) AND kind NOT IN ('x')",
-    "SELECT e.campaign FROM events AS e LEFT JOIN campaigns AS c ON c.campaign = e.campaign",
-    "SELECT sum(1) FILTER (WHERE campaign = 'c1'), medianIf(1, kind = 'open') FROM events",
-    "SELECT * EXCEPT (kind), COLUMNS('cam') FROM events",
-    "SELECT 1 INTERSECT SELECT 1",
-    "(SELECT 1) UNION ALL (SELECT 2)",
-    "SELECT /* c */ 'it''s -- \\n; DROP TABLE events' || 'x', 1 - -1 -- ; DROP",
-    'SELECT count() AS "Open rate %" FROM events ORDER BY "Open rate %"',
-    "SELECT toDate(ts) AS date, count() AS user FROM events GROUP BY date ORDER BY date",
-    "SELECT CASE WHEN kind LIKE 'o%' THEN 1 ELSE 2 END, ts::Date, now() - INTERVAL 1 DAY"
-    " FROM events",
-    "SELECT number FROM view(SELECT number FROM numbers(2))",
-    "SELECT campaign, count() FROM events GROUP BY ROLLUP(campaign)",
-    "FROM events SELECT count()",
-    "SELECT 1 FORMAT JSON",
-    "SELECT 1 FORMAT Null",
-    "SELECT campaign FROM events FORMAT Parquet",
-    "SHOW TABLES",
-    "DESCRIBE TABLE events",
-    "EXISTS heliograph.campaigns",
-    "SHOW CREATE TABLE events",
-]
-
-NO_QUESTION = [
-    "INSERT INTO events (campaign) VALUES ('x')",
-    "INSERT INTO FUNCTION file(OUT) SELECT 1",
-    "WITH x AS (SELECT 1) INSERT INTO events (campaign) SELECT 'x'",
-    "CREATE TABLE x (a UInt8) ENGINE = Memory",
-    "CREATE TEMPORARY TABLE x (a UInt8)",
-    "CREATE FUNCTION f AS (x) -> x",
-    "DROP TABLE events",
-    "TRUNCATE TABLE events",
-    "ALTER TABLE events DELETE WHERE 1",
-    "DELETE FROM events WHERE 1",
-    "UPDATE events SET kind = 'x' WHERE 1",
-    "RENAME TABLE events TO x",
-    "OPTIMIZE TABLE events FINAL",
-    "DETACH TABLE events",
-    "SYSTEM SHUTDOWN",
-    "SYSTEM STOP MERGES",
-    "KILL QUERY WHERE 1",
-    "KILL MUTATION WHERE 1",
-    "BACKUP DATABASE heliograph TO File(OUT)",
-    "RESTORE TABLE events FROM File(OUT)",
-    "SET readonly = 0",
-    "SET max_memory_usage = 0",
-    "USE other",
-    "EXECUTE AS default SELECT 1",
-    "GRANT ALL ON *.* TO default",
-    "DESCRIBE file(PATH)",
-    "DESCRIBE (SELECT file(PATH))",
-    "DESCRIBE TABLE default.TICK",
-    "DESCRIBE TABLE url('http://127.0.0.1:PORT/')",
-    "DESCRIBE TABLE other.secret",
-    "EXISTS other.secret",
-    "SHOW CREATE TABLE other.secret",
-    "SHOW TABLES FROM other",
-    "SHOW DATABASES",
-    "SHOW PROCESSLIST",
-    "SHOW TABLES INTO OUTFILE OUT",
-    "SHOW CREATE TABLE events INTO OUTFILE OUT",
-    "EXPLAIN SELECT 1",
-    "EXPLAIN AST SELECT file(PATH)",
-    "EXPLAIN PLAN SELECT file(PATH)",
-]
-
-NO_STATEMENT = [
-    "SELECT 1; SELECT 2",
-    "SELECT 1; DROP TABLE events",
-    "SHOW TABLES; DROP TABLE events",
-    "EXPLAIN AST SELECT 1; DROP TABLE events",
-    "SELECT 1) ; DROP TABLE events; SELECT (1",
-    "SELECT 1 PARALLEL WITH DROP TABLE events",
-    "SELECT * FROM events INTO OUTFILE OUT",
-    "SELECT * FROM events INTO OUTFILE OUT TRUNCATE AND STDOUT FORMAT CSV",
-    "(SELECT 1) INTO OUTFILE OUT",
-    "SELECT 1 UNION ALL SELECT 2 INTO OUTFILE OUT",
-    "(SELECT 1) SETTINGS max_execution_time = 0",
-    "SELECT 1 FORMAT JSON SETTINGS max_memory_usage = 0",
-    "SELECT 1 FORMAT `JSON; DROP TABLE events`",
-    "SELECT * FROM (SHOW TABLES FROM other)",
-    "SELECT * FROM (DESCRIBE other.secret)",
-    "SELECT 1 AS `\x00`",
-]
-
-REFUSED = [
-    # a file, as a scalar function
-    "SELECT file(PATH)",
-    "SELECT FILE(PATH)",
-    "SELECT `file`(PATH)",
-    "SELECT count() FROM events WHERE file(PATH) = ''",
-    "SELECT count() OVER (ORDER BY ts ROWS BETWEEN length(file(PATH)) PRECEDING AND CURRENT ROW)"
-    " FROM events",
-    "SELECT 1 LIMIT length(file(PATH))",
-    "SELECT 1 AS x ORDER BY x WITH FILL FROM length(file(PATH))",
-    "SELECT * FROM events LIMIT 1 BY file(PATH)",
-    "SELECT * REPLACE (file(PATH) AS kind) FROM events",
-    "SELECT 1 GROUP BY GROUPING SETS ((file(PATH)))",
-    # ... which the syntax tree does not show
-    "SELECT * APPLY (file) FROM events",
-    "SELECT * APPLY (x -> file(x)) FROM events",
-    "SELECT COLUMNS('kind') APPLY file FROM events",
-    # ... as a bare name, which takes a lambda's place
-    "SELECT arrayMap(file, [PATH])",
-    "SELECT arrayMap(x -> file(x), [PATH])",
-    "SELECT arraySort(file, [PATH])",
-    "WITH file AS f SELECT length(f)",
-    "WITH x -> file(x) AS f SELECT f(PATH)",
-    # a file, as a table
-    "SELECT * FROM file(PATH)",
-    "SELECT * FROM `default`.TICK",
-    'SELECT * FROM "default".TICK',
-    "SELECT * FROM TICK",
-    "SELECT * FROM PATH",
-    "SELECT 1 IN default.TICK",
-    "SELECT (SECRET, 1) IN (default.TICK)",
-    "WITH default.TICK AS x SELECT 1 IN x",
-    "SELECT 1 FROM events AS default WHERE kind IN default.TICK",
-    "SELECT * FROM view(SELECT * FROM file(PATH))",
-    "SELECT * FROM events JOIN default.TICK ON 1 = 1",
-    # ... in the text of a structure
-    "SELECT b FROM values('a UInt8, b String ALIAS file(''BARE'')', 1)",
-    "SELECT * FROM (VALUES (1, 2))",
-    "SELECT * FROM format(CSV, 'a String ALIAS file(1)', '1')",
-    "SELECT * FROM generateRandom('a String')",
-    # the network, other programs, other engines
-    "SELECT * FROM url('http://127.0.0.1:PORT/x', 'CSV', 'a String')",
-    "SELECT * FROM view(SELECT * FROM url('http://127.0.0.1:PORT/x', 'CSV', 'a String'))",
-    "SELECT * FROM remote('127.0.0.1:PORT', 'system', 'one')",
-    "SELECT * FROM s3('http://127.0.0.1:PORT/x/y', 'CSV', 'a String')",
-    "SELECT * FROM cluster('default', 'system', 'one')",
-    "SELECT * FROM mysql('127.0.0.1:PORT', 'a', 'b', 'c', 'd')",
-    "SELECT * FROM executable('cat', 'TSV', 'a String')",
-    "SELECT * FROM python('x')",
-    "SELECT * FROM sqlite(OUT, 't')",
-    "SELECT * FROM filesystem(PATH)",
-    "SELECT * FROM eval('SELECT 1')",
-    "SELECT * FROM input('a String')",
-    "SELECT * FROM loop(events)",
-    "SELECT * FROM dictionary('x')",
-    "SELECT aiGenerate('x')",
-    "SELECT AIGenerate('x')",
-    "SELECT catboostEvaluate(PATH, 1)",
-    "SELECT reverseDNSQuery('127.0.0.1')",
-    # other databases
-    "SELECT * FROM other.secret",
-    "SELECT * FROM other.secret FINAL",
-    "SELECT * FROM merge('other', '.*')",
-    "SELECT (SELECT a FROM other.secret)",
-    "SELECT * FROM (SELECT * FROM (SELECT * FROM other.secret))",
-    "WITH events AS (SELECT * FROM other.secret) SELECT * FROM events",
-    "SELECT 1 FROM events, other.secret",
-    "SELECT '1' UNION ALL SELECT a FROM other.secret",
-    "SELECT '1' INTERSECT SELECT a FROM other.secret",
-    "SELECT 1 WHERE EXISTS (SELECT 1 FROM other.secret)",
-    "SELECT 'x' = ANY (SELECT a FROM other.secret)",
-    "SELECT 'x' IN other.secret",
-    "SELECT 'x' IN `other`.`secret`",
-    "SELECT in('x', other.secret)",
-    "WITH other.secret AS x SELECT 'x' IN x",
-    "SELECT joinGet('other.secret', 'a', 1)",
-    "SELECT dictGet('other.x', 'a', 1)",
-    "SELECT hasColumnInTable('other', 'secret', 'a')",
-    "SELECT * FROM system.processes",
-    "SELECT * FROM system.tables",
-    "SELECT * FROM system.settings",
-    "SELECT * FROM system.one",
-    "SELECT * FROM information_schema.tables",
-    "SELECT * FROM INFORMATION_SCHEMA.TABLES",
-    "SELECT * FROM _temporary_and_external_tables.x",
-    # about the process and the machine
-    "SELECT hostName()",
-    "SELECT getServerSetting('max_concurrent_queries')",
-    "SELECT getSetting('readonly')",
-    "SELECT getMacro('x')",
-    "SELECT filesystemAvailable()",
-    "SELECT addressToLine(1)",
-    "SELECT logTrace('x')",
-    "SELECT __getScalar('x')",
-    # time, memory, limits
-    "SELECT sleep(1)",
-    "SELECT sleepEachRow(1) FROM numbers(100)",
-    "SELECT repeat('a', 1000000)",
-    "SELECT arrayJoin([1])",
-    "SELECT x FROM events ARRAY JOIN [1] AS x",
-    "SELECT has([1], 1)",
-    "SELECT count() FROM events STREAM",
-    "SELECT 1 SETTINGS max_memory_usage = 0",
-    "SELECT 1 SETTINGS readonly = 0",
-    "WITH x AS (SELECT 1 SETTINGS max_threads = 64) SELECT * FROM x",
-    "SELECT * FROM (SELECT 1 SETTINGS max_execution_time = 0)",
-    # another statement's plan as a table, a name that breaks the tree's lines
-    "SELECT * FROM (EXPLAIN SELECT file(PATH))",
-    "SELECT * FROM viewExplain('EXPLAIN', '', (SELECT 1))",
-    "SELECT 1 AS `a\nFunction file (children 1)`",
-    "SELECT file(PATH) AS `a (children 1)\n Literal 1`",
-    # types and aggregates named in a string
-    "SELECT arrayReduce('sum', [1])",
-    "SELECT initializeAggregation('sum', 1)",
-    "SELECT formatRow('CSV', 1)",
-]
 
 
 @pytest.mark.parametrize("text", QUESTIONS)
@@ -450,7 +240,7 @@ def test_no_question_takes_everything(port: Port, text: str, codes: tuple[int, .
     began = time.monotonic()
     status, code, body = port.ask(text)
     assert code in codes, (status, code, body[:300])
-    assert time.monotonic() - began < 6
+    assert time.monotonic() - began < 20
     assert port.ask("SELECT 1")[2] == "1\n", "and the port is still there"
 
 
@@ -462,8 +252,8 @@ def test_the_client_is_told_in_time_though_a_function_can_not_be_stopped(port: P
     )
     began = time.monotonic()
     assert port.ask(text)[1] == 159
-    assert time.monotonic() - began < 5
-    deadline = time.monotonic() + 30
+    assert time.monotonic() - began < 12
+    deadline = time.monotonic() + 90
     while port.ask("SELECT 1")[0] != 200:
         assert time.monotonic() < deadline
 
@@ -473,7 +263,7 @@ def test_many_at_once_wait_or_are_turned_away(port: Port) -> None:
     with concurrent.futures.ThreadPoolExecutor(16) as threads:
         began = time.monotonic()
         asked = list(threads.map(lambda _: port.ask(slow)[:2], range(16)))
-        assert time.monotonic() - began < 15
+        assert time.monotonic() - began < 45
     assert set(asked) == {(408, 159), (503, 202)}
     assert asked.count((503, 202)) >= 10, "two run, four wait"
     assert port.ask("SELECT 1")[2] == "1\n"
@@ -493,7 +283,7 @@ def test_a_small_body_that_unpacks_to_much(port: Port) -> None:
 
 def test_a_body_that_never_ends_is_not_waited_for(port: Port) -> None:
     address = ("127.0.0.1", int(port.url.rsplit(":", 1)[1]))
-    with socket.create_connection(address, timeout=10) as slow:
+    with socket.create_connection(address, timeout=60) as slow:
         slow.sendall(b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\nSELECT")
         assert b" 408 " in slow.recv(1000)
 

@@ -97,15 +97,15 @@ async def test_blocks_of_a_partition_that_moves_during_a_turn_are_dropped(
     loop = loop_on(source, Writer(may, written), Metrics())
     stop = asyncio.Event()
     running = asyncio.create_task(loop.run(stop, 5.0))
-    await asyncio.sleep(0.1)  # the first batch of the first partition is being written
+    await asyncio.sleep(0.5)  # the first batch of the first partition is being written
     releasing = asyncio.create_task(loop.release([moved]))
-    await asyncio.sleep(0.05)
+    await asyncio.sleep(0.5)
     # What is being inserted is waited for; of the second partition nothing is yet.
     assert releasing.done() is (moved == SECOND)
     may.set()
     await releasing
     source.polls.append({moved: [block(moved, 3)]})  # it came back, and goes on after its commit
-    await asyncio.sleep(0.3)
+    await asyncio.sleep(0.6)
     stop.set()
     await running
     other = SECOND if moved == FIRST else FIRST
@@ -129,12 +129,12 @@ async def test_a_stop_is_heard_while_the_store_fails_or_is_silent(failing: bool)
     loop = loop_on(source, Away(may, []), metrics)
     stop = asyncio.Event()
     running = asyncio.create_task(loop.run(stop, 0.5))
-    await asyncio.sleep(0.3)
+    await asyncio.sleep(0.6)
     assert bool(metrics.trouble) is failing
     stop.set()
     began = time.monotonic()
     await running
-    assert time.monotonic() - began < 2
+    assert time.monotonic() - began < 8
     assert source.commits == []
     may.set()
 
@@ -157,7 +157,7 @@ async def test_what_waits_of_all_partitions_is_bounded() -> None:
     loop = loop_on(source, watching, Metrics(), 99, 99)
     stop = asyncio.Event()
     running = asyncio.create_task(loop.run(stop, 5.0))
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while sum(map(len, written)) < 50:  # the rest is below the bound
             await asyncio.sleep(0.02)
     stop.set()
@@ -210,13 +210,13 @@ async def overlapping(bench: Bench) -> tuple[list[str], list[int]]:
     loop = Loop(source, bench.open, lambda: Batch(2, 1 << 20, 99), Metrics())
     stop = asyncio.Event()
     running = asyncio.create_task(loop.run(stop, 5.0))
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while not any(line.startswith("load 6") for line in bench.log):
             await asyncio.sleep(0.01)
         await asyncio.sleep(0.1)  # for what should not be done
     meanwhile = list(bench.log)
     bench.may.set()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while len(source.commits) < 4:
             await asyncio.sleep(0.01)
     stop.set()
@@ -272,7 +272,7 @@ async def test_nothing_is_committed_behind_a_batch_that_is_fenced() -> None:
     loop = Loop(source, bench.open, lambda: Batch(2, 1 << 20, 99), metrics)
     stop = asyncio.Event()
     running = asyncio.create_task(loop.run(stop, 5.0))
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while "load 6 in b" not in bench.log:
             await asyncio.sleep(0.01)
         bench.may.set()

@@ -114,7 +114,7 @@ def test_a_header_without_end_takes_no_time() -> None:
     began = time.process_time()
     with contextlib.suppress(ValueError):
         parse(b"Content-Type: multipart/mixed" + b"; a=b" * 200_000 + b"\r\n\r\n")
-    assert time.process_time() - began < 1
+    assert time.process_time() - began < 3
 
 
 PIECES = st.sampled_from(
