@@ -1,10 +1,17 @@
 """Fixtures every test may ask for."""
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from heliograph.compiled import stale
 
 pytest_plugins = ["tests.kafka_broker"]
+
+# How fast an example is says something of the machine alone.
+settings.register_profile(
+    "any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("any machine")
 
 
 def pytest_configure() -> None:

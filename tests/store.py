@@ -17,6 +17,7 @@ from consumer.writer import Writer
 from schemas import event
 from tests.engine import Engine
 from tests.engine import client as connect_to
+from tests.migrated import migrated
 
 JOURNAL = "01a20c263890da65296bb9b00a84"
 OTHER = "01a20c2637daa209640f18545050"
@@ -29,8 +30,8 @@ PARTITION: Partition = ("t", 0)
 @pytest.fixture
 def client(tmp_path: Path) -> Iterator[Client]:
     """An empty migrated store."""
+    migrated(tmp_path / "store")
     found = open_embedded(tmp_path / "store")
-    migrate(found, "heliograph")
     yield found
     found.close()
 
@@ -50,8 +51,12 @@ def either_client(request: pytest.FixtureRequest) -> Iterator[Client]:
         yield request.getfixturevalue("embedded_client")
         return
     found = connect_to(request.getfixturevalue("engine_url"))
-    found.command("DROP DATABASE IF EXISTS heliograph SYNC")
     migrate(found, "heliograph")
+    for table in ("events", "dead_letter", "taken", "salts"):
+        found.command(f"TRUNCATE TABLE heliograph.{table}")
+    stages = "SELECT name FROM system.tables WHERE database = 'heliograph' AND name LIKE 'stage%'"
+    for (stage,) in found.query(stages).result_rows:
+        found.command(f"DROP TABLE heliograph.{stage} SYNC")
     yield found
     found.close()
 

@@ -85,7 +85,7 @@ _QUESTIONS: Final = (
 
 def figures(home: Path, quick: bool) -> Iterator[Figure]:
     """The section; `quick` makes stores of seconds, which say nothing about speed."""
-    small, large = (50_000, 200_000) if quick else (10_000_000, 100_000_000)
+    small, large = (30_000, 60_000) if quick else (10_000_000, 100_000_000)
     campaigns = 100 if quick else 10_000
     found = {count: _child(home / str(count), count, campaigns) for count in (small, large)}
     for count, told in found.items():
@@ -223,15 +223,16 @@ def _ask(home: Path, events: int) -> dict[str, Any]:
     size = str(10_000 if events >= 10_000_000 else events // 100)
     named = {"": "", "largest": store.one(_LARGEST), "typical": store.one(_TYPICAL % size)}
     told: dict[str, Any] = {}
+    few, many = (_RUNS, _MANY) if events >= 10_000_000 else (1, 1)
     for what, name, whose, _ in _QUESTIONS:
-        runs = _MANY if whose == "typical" else _RUNS
+        runs = many if whose == "typical" else few
         told[what] = _times(_question(store, name, named[whose]), runs)
     inserts = _Inserts(home)
     with ThreadPoolExecutor(1) as pool:
         kept = pool.submit(inserts.run)
         try:
             for what, name, whose, _ in _QUESTIONS:
-                told[f"{what} +"] = _times(_question(store, name, named[whose]), _RUNS)
+                told[f"{what} +"] = _times(_question(store, name, named[whose]), few)
         finally:
             inserts.stop.set()
         told["kept"] = kept.result()

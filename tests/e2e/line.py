@@ -13,6 +13,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from tests.migrated import migrated
+
 HELIOGRAPH = Path(sys.executable).with_name("heliograph")
 #: Every process of a line bears it in its environment, also when its parent is gone.
 _MARK = "TEST_LINE"
@@ -25,7 +27,7 @@ def environment(**more: str) -> Environment:
     return clean | more
 
 
-def wait_for(condition: Callable[[], object], seconds: float = 20.0, what: str = "") -> float:
+def wait_for(condition: Callable[[], object], seconds: float = 60.0, what: str = "") -> float:
     """Wait until a condition holds; how long it took. Fails after `seconds`."""
     began = time.monotonic()
     while not condition():
@@ -41,7 +43,7 @@ def run(*words: object, text: str = "", **env: str) -> subprocess.CompletedProce
         input=text,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=120,
         env=environment(**env),
     )
 
@@ -84,7 +86,7 @@ class Line:
         """What it has printed since it was started, errors too."""
         return self.log.read_bytes()[self._began :].decode()
 
-    def told(self, pattern: str, seconds: float = 30.0) -> str:
+    def told(self, pattern: str, seconds: float = 90.0) -> str:
         """Wait for a line like `pattern`; its first group."""
         deadline = time.monotonic() + seconds
         while not (found := re.search(pattern, self.said, re.MULTILINE)):
@@ -112,15 +114,15 @@ class Line:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         if self.process.pid in found:
-            self.process.wait(10)
-        wait_for(lambda: not set(found) & set(self.pids()), 10, "killed processes gone")
+            self.process.wait(60)
+        wait_for(lambda: not set(found) & set(self.pids()), 60, "killed processes gone")
         return len(found)
 
     def interrupt(self) -> None:
         """Ctrl-C: a terminal sends SIGINT to the whole foreground group."""
         os.killpg(self.process.pid, signal.SIGINT)
 
-    def end(self, seconds: float = 15.0) -> tuple[int, float]:
+    def end(self, seconds: float = 60.0) -> tuple[int, float]:
         """Wait for its end and that of its children: exit code, and how long it took."""
         began = time.monotonic()
         code = self.process.wait(seconds)
@@ -159,7 +161,7 @@ class Up(Line):
 
     def open(self) -> None:
         """Run the printed curl line as it is."""
-        subprocess.run(["sh", "-c", self.curl], check=True, timeout=10)
+        subprocess.run(["sh", "-c", self.curl], check=True, timeout=60)
 
     def hits(self) -> int:
         """What `report campaigns` says of the demo."""
@@ -181,7 +183,9 @@ class Lines:
 
     def up(self, *words: object, name: str = "data", **more: Any) -> Up:
         """`heliograph up` on a directory under the test's own."""
-        return self._keep(Up(self.home / name, *words, **more))
+        if not (data := self.home / name).exists():
+            migrated(data / "store")
+        return self._keep(Up(data, *words, **more))
 
     def start(self, log: str, *words: object, **env: str) -> Line:
         """Any command that stays."""

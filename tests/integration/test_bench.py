@@ -35,7 +35,7 @@ def work(tmp_path: Path) -> Workload:
 
 def ask(port: int, request: bytes) -> tuple[dict[str, str], bytes]:
     """Headers and body of an answer with status 200."""
-    with socket.create_connection(("127.0.0.1", port), timeout=10) as sock:
+    with socket.create_connection(("127.0.0.1", port), timeout=60) as sock:
         sock.sendall(request)
         answer = b""
         while len(answer.partition(b"\r\n\r\n")[2]) < len(PIXEL):
@@ -46,7 +46,10 @@ def ask(port: int, request: bytes) -> tuple[dict[str, str], bytes]:
 
 
 @pytest.mark.nginx
-def test_a_quick_run_measures_every_kind_of_traffic(tmp_path: Path) -> None:
+def test_a_quick_run_measures_every_kind_of_traffic(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(edge, "_QUICK", edge.Effort(1, 0.5, 0.03, 100))
     require(shutil.which("wrk"), "wrk is not installed (Debian: apt-get install wrk)")
     found = list(edge.figures(tmp_path, quick=True))
     assert not [figure for figure in found if "failed" in figure.measured]
@@ -124,7 +127,7 @@ def stalling(seconds: float) -> Iterator[int]:
     started, loop, ended = threading.Event(), asyncio.new_event_loop(), asyncio.Event()
     thread = threading.Thread(target=loop.run_until_complete, args=(run(),))
     thread.start()
-    started.wait(5)
+    started.wait(30)
     yield told[0]
     loop.call_soon_threadsafe(ended.set)
     thread.join()

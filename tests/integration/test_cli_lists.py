@@ -16,6 +16,7 @@ from heliograph import data_dir
 from heliograph.cli import main
 from schemas import event
 from schemas.journal.directory import journal_id
+from tests.migrated import migrated
 from tests.store import HUMAN
 from tests.unit.mint_kit import heliograph
 
@@ -30,6 +31,7 @@ DAY = 86400
 def data(tmp_path: Path) -> Path:
     path = tmp_path / "data"
     assert heliograph("key", "new", "--data", path) == 0
+    migrated(path / "store")
     return path
 
 

@@ -184,7 +184,7 @@ LESS = b"GET {%b} HTTP/1.1\r\nHost: px\r\nUser-Agent: a\r\nReferer: b\r\n\r\n"
 FORWARDED = b"X-Forwarded-For: 192.0.2.1\r\n"
 
 
-@settings(max_examples=600, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=400, deadline=None, suppress_health_check=list(HealthCheck))
 @given(scripts())
 @example((ONE + b"\r\n" + ONE + b"\r", [], True))
 @example((b"".join(LESS % mode for mode in TOLD_LESS), [], False))

@@ -126,7 +126,7 @@ RUNS = st.lists(
 
 
 @settings(
-    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(batches=st.lists(RUNS, min_size=1, max_size=4))
 def test_any_cut_into_batches_gives_the_union(
@@ -271,12 +271,13 @@ def test_the_two_definitions_of_a_line_agree(client: Client) -> None:
 def test_a_batch_of_very_many_journals(client: Client) -> None:
     """And of seqs as long and as far apart as may be: what is asked has to fit a statement."""
     first = 9_999_990_000_000_000
-    seqs = [(n, first + 1_000_000 * n + end) for n in range(750) for end in (1, 999_999)]
+    seqs = [(n, first + 1_000_000 * n + end) for n in range(310) for end in (1, 999_999)]
     blocks = [block([body()], seq, f"{n:028x}") for n, seq in seqs]
     made = writer(client)
-    assert made.write(batch(*blocks)).events == 1500
+    assert len(blocks) > _RUNS
+    assert made.write(batch(*blocks)).events == len(blocks)
     made.write(batch(*blocks))
-    assert len(identities(client)) == 1500
+    assert len(identities(client)) == len(blocks)
 
 
 def test_a_batch_closes_before_its_journals_are_too_many() -> None:
