@@ -1,8 +1,12 @@
-"""The dead letter: lines that are no event, found by halving and kept with the reason."""
+"""The dead letter: lines that are no event, and how they are found; kept with the reason.
+
+What the store takes is an event, as long as it is text in bounded lines, and there are as many as
+lines. So no line is looked at before the store has refused a batch; what is then, see `writer`.
+"""
 
 import json
 import re
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -11,10 +15,12 @@ from clickhouse_connect.driver.client import Client
 from consumer.batch import Block
 from consumer.errors import Poison
 from consumer.store import reactions
-from schemas.flaw import flaw
+from schemas.flaw import flaw, is_bounded_text, sound_lines
 
 #: What is kept of a line, in bytes.
 MAX_RAW: Final = 64 * 1024
+#: Batches without a bad line after which none is expected.
+_FORGOTTEN: Final = 10
 _RECIPIENT: Final = re.compile(rb'"recipient"\s*:\s*"?([^",}\n]*)')
 
 
@@ -30,6 +36,27 @@ class Line:
     def seq(self) -> int:
         """Its seq, where the block says so; else 0."""
         return self.block.first_seq + self.number if self.block.events else 0
+
+
+class Caution:
+    """How closely lines are looked at before the store has refused them: 1 and 2 while there were
+    bad ones of late, 2 where blocks that say what they hold had some. Shared by the writers of all
+    partitions: a batch that is refused has to be loaded again.
+    """
+
+    def __init__(self) -> None:
+        self.level = 0
+        self._clean = 0  # batches since
+
+    def learn(self, dead: Iterable["Dead"]) -> None:
+        """What was bad in a batch."""
+        if bad := {found.line.block for found in dead}:
+            self.level = 2 if any(map(says_what_it_holds, bad)) else 1
+            self._clean = 0
+            return
+        self._clean += 1
+        if self._clean >= _FORGOTTEN:
+            self.level = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,36 +82,69 @@ def lines(block: Block) -> Iterator[Line]:
         yield Line(block, number, data + b"\n")
 
 
-def sift(blocks: list[Block], load: Callable[[bytes], None]) -> tuple[int, list[Dead]]:
-    """Load all good lines of a batch that holds bad ones; how many there are, and the bad ones.
+def says_what_it_holds(block: Block) -> bool:
+    """Whether its journal, first seq and count are told and are what its lines begin with."""
+    head = b'{"journal":"%b","seq":' % block.journal.encode()
+    return (
+        block.events > 0
+        and block.events == block.data.count(b"\n") == block.data.count(b"\n" + head) + 1
+        and block.data.startswith(head)
+        and is_bounded_text(block.data)
+    )
 
-    Most are seen one by one by the event's definition, at some microseconds a line. What only
-    the store refuses is halved until one line is left.
+
+def sift(
+    blocks: Iterable[Block], is_good: Callable[[Block], bool]
+) -> tuple[list[Block | Line], list[Dead]]:
+    """Blocks as a whole where they are good, else those of their lines that have no flaw; and the
+    lines that have one.
     """
-    good: list[Line] = []
+    pieces: list[Block | Line] = []
     dead: list[Dead] = []
     for block in blocks:
-        for line in lines(block):
-            reason = flaw(line.data)
-            if reason:
-                dead.append(Dead(line, reason))
-            else:
-                good.append(line)
-    return _halve(good, load, dead), dead
+        if is_good(block):
+            pieces.append(block)
+        else:
+            pieces += _sound(lines(block), dead)
+    return pieces, dead
 
 
-def _halve(some: list[Line], load: Callable[[bytes], None], dead: list[Dead]) -> int:
+def _sound(some: Iterable[Line], dead: list[Dead]) -> Iterator[Line]:
+    for line in some:
+        if reason := flaw(line.data):
+            dead.append(Dead(line, reason))
+        else:
+            yield line
+
+
+def has_no_flaw(block: Block) -> bool:
+    """Whether each of its lines is an event by definition: some 1 µs a line."""
+    return block.data.endswith(b"\n") and sound_lines(block.data) == block.data.count(b"\n")
+
+
+def halve(some: Sequence[Block | Line], load: Callable[[bytes], None], dead: list[Dead]) -> int:
+    """Load what the definition lets through, but the store may not: halved until one line is left.
+    How many lines are good.
+    """
     if not some:
         return 0
     try:
-        load(b"".join(line.data for line in some))
+        load(b"".join(piece.data for piece in some))
     except Poison as poison:
-        if len(some) == 1:
-            dead.append(Dead(some[0], str(poison)))
-            return 0
-        middle = len(some) // 2
-        return _halve(some[:middle], load, dead) + _halve(some[middle:], load, dead)
-    return len(some)
+        if len(some) > 1:
+            middle = len(some) // 2
+            return halve(some[:middle], load, dead) + halve(some[middle:], load, dead)
+        (last,) = some
+        if isinstance(last, Block):
+            return halve(list(lines(last)), load, dead)
+        dead.append(Dead(last, str(poison)))
+        return 0
+    return sum(map(count, some))
+
+
+def count(piece: Block | Line) -> int:
+    """How many lines there are."""
+    return piece.data.count(b"\n")
 
 
 def store(

@@ -24,6 +24,7 @@ from clickhouse_connect.driver.client import Client
 
 from consumer import revise, tallies
 from consumer.batch import Batch
+from consumer.dead_letter import Caution
 from consumer.errors import Misfit, StoreTrouble
 from consumer.health import health_app, listen
 from consumer.journal_source import JournalSource
@@ -91,6 +92,7 @@ def _loop(
         clock=time.time,
         retention=Retention.of(settings),
         loader=loader,
+        caution=Caution(),
     )
     new_batch = partial(Batch, settings.batch_rows, settings.batch_bytes, settings.batch_seconds)
     source = JournalSource(journal_root(settings.data), damaged, metrics.source_in_trouble)

@@ -13,6 +13,7 @@ from clickhouse_connect.driver.client import Client
 
 from consumer import revise, tallies
 from consumer.batch import Batch
+from consumer.dead_letter import Caution
 from consumer.errors import Misfit, StoreTrouble
 from consumer.health import health_app, listen
 from consumer.kafka_source import KafkaSource
@@ -77,6 +78,7 @@ async def consume(settings: ConsumerSettings, health: socket.socket) -> None:
             retention=Retention.of(settings),
             cluster=bool(settings.cluster),
             loader=loader,
+            caution=Caution(),
         )
         new_batch = partial(
             Batch, settings.batch_rows, settings.batch_bytes, settings.batch_seconds

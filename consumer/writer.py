@@ -14,7 +14,7 @@ trouble means: take the partition over anew (see `stage`) and do the whole batch
 """
 
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final, NamedTuple
@@ -30,6 +30,7 @@ from consumer.stage import Stage
 from consumer.store import execute, rows
 from consumer.verdicts import STAGED, Verdicts
 from schemas.consent import STORED, Mode
+from schemas.flaw import is_bounded_text
 from schemas.words import pieces
 
 _INSERT: Final = """
@@ -177,6 +178,7 @@ class Writer:
         retention: Retention | None = None,
         cluster: bool = False,
         loader: Client | None = None,
+        caution: dead_letter.Caution | None = None,
     ) -> None:
         self._client = client
         self._verdicts = verdicts
@@ -191,6 +193,7 @@ class Writer:
         self._erasures = Erasures(client, database, cluster=cluster)
         self._salts = f"{database}.salts{local}"
         self._salted = 0.0
+        self.caution = caution or dead_letter.Caution()
         self._stage = partial(Stage, client, database, partition, random, loader=loader)
         self.stage = self._stage()
 
@@ -205,19 +208,44 @@ class Writer:
         return self.insert(self.load(batch))
 
     def load(self, batch: Batch) -> Staged:
-        """Parse a batch into the stage; the store's tables are not touched."""
+        """Parse a batch into the stage; the store's tables are not touched.
+
+        With no caution no line is looked at; with some, those of blocks that do not say what they
+        hold are, one by one; and all, block by block, where more is needed.
+        """
+        staged = None if self.caution.level > 1 else self._load_at_once(batch)
+        if staged is None:
+            self.stage.clear()
+            staged = self._load_all_that_is_good(batch)
+        self.caution.learn(staged.dead)
+        return staged
+
+    def _load_at_once(self, batch: Batch) -> Staged | None:
+        """None where the store refuses it, or counts other events than there are lines: two objects
+        on a line, or an array of them, are no events of ours either.
+        """
+        pieces: Sequence[Block | dead_letter.Line] = batch.blocks
+        dead: list[dead_letter.Dead] = []
+        events = batch.rows
+        if self.caution.level:
+            pieces, dead = dead_letter.sift(batch.blocks, dead_letter.says_what_it_holds)
+            events = sum(map(dead_letter.count, pieces))
+        elif not all(is_bounded_text(block.data) for block in batch.blocks):
+            return None
         try:
-            _check_text(batch.blocks)
-            self.stage.load(block.data for block in batch.blocks)
+            if pieces:
+                self.stage.load(piece.data for piece in pieces)
         except Poison:
-            pass
-        else:
-            # Two objects on a line, or an array of them, are no events of ours either.
-            ranges = self._ranges()
-            if sum(found.events for found in ranges) == batch.rows:
-                return Staged(ranges, [])
-        self.stage.clear()
-        good, dead = dead_letter.sift(batch.blocks, self.stage.load)
+            return None
+        ranges = self._ranges()
+        return Staged(ranges, dead) if sum(r.events for r in ranges) == events else None
+
+    def _load_all_that_is_good(self, batch: Batch) -> Staged:
+        pieces, dead = dead_letter.sift(batch.blocks, dead_letter.has_no_flaw)
+        # What stood beside bad lines is likelier to be refused: the rest is not halved for it.
+        lines = [piece for piece in pieces if isinstance(piece, dead_letter.Line)]
+        blocks = [piece for piece in pieces if isinstance(piece, Block)]
+        good = sum(dead_letter.halve(some, self.stage.load, dead) for some in (lines, blocks))
         ranges = self._ranges()
         if sum(found.events for found in ranges) != good:
             raise StoreTrouble("the staging table does not hold what was loaded")
@@ -345,12 +373,3 @@ def _parts(ranges: list[Range]) -> Iterator[list[Range]]:
             part, cells = [], len(found.cells)
         part.append(found)
     yield part
-
-
-def _check_text(blocks: list[Block]) -> None:
-    """ClickHouse takes any bytes for text."""
-    try:
-        for block in blocks:
-            block.data.isascii() or block.data.decode()
-    except UnicodeDecodeError:
-        raise Poison("not UTF-8") from None

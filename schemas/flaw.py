@@ -5,7 +5,7 @@ from typing import Annotated, Final, Literal
 import msgspec
 from msgspec import Meta
 
-from schemas.event import UNNAMED, Kind
+from schemas.event import MAX_LINE, UNNAMED, Kind
 
 
 class Line(msgspec.Struct, forbid_unknown_fields=True):
@@ -37,7 +37,8 @@ class Line(msgspec.Struct, forbid_unknown_fields=True):
             raise ValueError("campaign is empty")
 
 
-_decode: Final = msgspec.json.Decoder(Line).decode
+_decoder: Final = msgspec.json.Decoder(Line)
+_decode: Final = _decoder.decode
 
 
 def flaw(line: bytes) -> str:
@@ -46,4 +47,21 @@ def flaw(line: bytes) -> str:
         _decode(line)
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         return str(error)
-    return ""
+    return "" if len(line) <= MAX_LINE else f"longer than {MAX_LINE} bytes"
+
+
+def sound_lines(data: bytes) -> int:
+    """How many events there are, one a line; 0 if anything is none."""
+    try:
+        return len(_decoder.decode_lines(data)) if is_bounded_text(data) else 0
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        return 0
+
+
+def is_bounded_text(data: bytes) -> bool:
+    """Whether it is UTF-8 in lines that are not too long: ClickHouse takes any."""
+    try:
+        text = data.isascii() or data.decode() != ""
+    except UnicodeDecodeError:
+        return False
+    return text and (len(data) <= MAX_LINE or max(map(len, data.split(b"\n"))) < MAX_LINE)

@@ -12,10 +12,10 @@ from clickhouse_connect.driver.client import Client
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from consumer.batch import MAX_JOURNALS, Batch
+from consumer.batch import MAX_JOURNALS, Batch, Block
 from consumer.errors import Poison, StoreTrouble
 from consumer.store import TableGone, execute, rows
-from consumer.writer import _CELL, _NAMED, _RUNS, Range, _parts
+from consumer.writer import _CELL, _NAMED, _RUNS, Range, Writer, _parts
 from schemas import flaw
 from tests.engine import client as connect_to
 from tests.store import (
@@ -176,14 +176,21 @@ POISON = {
     "repeated field": block([body()], 2).data.replace(b'"seq":2', b'"seq":2,"seq":2'),
     "seq with a fraction": block([body()], 2).data.replace(b'"seq":2', b'"seq":1.7'),
     "cut short": block([body()], 2).data[:40] + b"\n",
+    "repeated field of 2 MiB": block([body()], 2).data[:-2]
+    + b',"send":"%b"}\n' % (b"x" * (2 << 20)),
+    "text of 40 KiB": block([body(recipient="x")], 2).data.replace(
+        b'"x"', b'"%b"' % (b"x" * 40960)
+    ),
     "2 MiB": b'{"a":"' + b"x" * (2 << 20) + b'"}\n',
 }
 
 
 @pytest.mark.parametrize("name", POISON)
 def test_poison_goes_to_the_dead_letter_and_the_rest_in(client: Client, name: str) -> None:
+    """However closely lines are looked at, and whether its block says what it holds."""
     good = block([body(recipient=f"g{n}") for n in range(9)], 10)
-    outcome = writer(client).write(batch(raw(POISON[name]), good))
+    made = writer(client)
+    outcome = made.write(batch(raw(POISON[name]), good))
     assert identities(client) == [(JOURNAL, n) for n in range(10, 19)]
     assert (outcome.events, outcome.dead) == (9, 1)
     found = rows(
@@ -193,6 +200,11 @@ def test_poison_goes_to_the_dead_letter_and_the_rest_in(client: Client, name: st
     assert found[0][:4] == ("t", 0, 7, 0)
     assert found[0][4]
     assert POISON[name][:20].decode("utf-8", "replace") in found[0][5]
+    ours = Block("t", 0, 8, JOURNAL, 2, 1, POISON[name])
+    for level, bad in (1, raw(POISON[name])), (0, ours), (2, ours):
+        made.caution.level = level
+        assert made.write(batch(bad, good)) == outcome
+    assert len(identities(client)) == 9
 
 
 def test_a_dead_line_keeps_its_identity_and_is_buried_once(client: Client) -> None:
@@ -204,19 +216,40 @@ def test_a_dead_line_keeps_its_identity_and_is_buried_once(client: Client) -> No
     assert rows(client, "SELECT journal, seq FROM heliograph.dead_letter FINAL") == [(JOURNAL, 6)]
 
 
-@pytest.mark.parametrize("bad", [b"no\n", body("openn")])
-def test_many_bad_lines_cost_two_loads(client: Client, bad: bytes) -> None:
-    made = writer(client)
-    loads: Counter[str] = Counter()
+def loads(made: Writer) -> Counter[str]:
+    """Counts its loads from now on."""
+    counts: Counter[str] = Counter()
     load = made.stage.load
 
     def counted(data: bytes) -> None:
-        loads["load"] += 1
+        counts["load"] += 1
         load(data)
 
     made.stage.load = counted  # type: ignore[method-assign]
+    return counts
+
+
+@pytest.mark.parametrize("bad", [b"no\n", body("openn")])
+def test_many_bad_lines_cost_two_loads(client: Client, bad: bytes) -> None:
+    made = writer(client)
+    counts = loads(made)
     outcome = made.write(batch(block([body() if n % 2 else bad for n in range(2000)])))
-    assert (outcome.events, outcome.dead, loads["load"]) == (1000, 1000, 2)
+    assert (outcome.events, outcome.dead, counts["load"]) == (1000, 1000, 2)
+
+
+@pytest.mark.parametrize("bad", [raw(b"no\n"), block([body("openn")], 1)], ids=["strange", "ours"])
+def test_where_poison_keeps_coming_a_batch_is_loaded_once(client: Client, bad: Block) -> None:
+    made = writer(client)
+    counts = loads(made)
+    for number in range(3):
+        good = block([body()] * 5, 10 * (number + 1))
+        assert made.write(batch(good, bad)).dead == 1
+    assert counts["load"] == 4
+    assert len(identities(client)) == 15
+    for _ in range(10):
+        assert made.caution.level > 0
+        made.caution.learn([])
+    assert made.caution.level == 0
 
 
 def test_a_dropped_stage_stops_the_writer(client: Client) -> None:
@@ -255,6 +288,7 @@ def test_the_two_definitions_of_a_line_agree(client: Client) -> None:
     for name, data in POISON.items():
         made.stage.clear()
         if flaw.flaw(data):
+            assert flaw.sound_lines(data) != data.count(b"\n")
             continue
         with pytest.raises(Poison):
             made.stage.load(data)
