@@ -7,13 +7,16 @@ import socket
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 import msgspec
+from prometheus_client import CollectorRegistry
 
 from collector import health, optout_compact, ring
 from collector.settings import CollectorSettings, host_port
 from collector.supervisor import Child, Supervisor, bind_shared
+from collector.watch import Watch
 from schemas import keyring
 from schemas.keyring import KeyFileError
 from schemas.settings import encode
@@ -74,16 +77,21 @@ async def serve(
         (health_socket,) = listen(settings.health_host, settings.health_port)
         port = public[0].getsockname()[1]
         settings = msgspec.structs.replace(settings, public_url=settings.url(port))
-        children = [*_workers(settings, public, listen), *_shipper(settings, listen), *extra]
+        workers = _workers(settings, public, listen)
+        children = [*workers, *_shipper(settings, listen), *extra]
         supervisor = Supervisor(children, settings.drain_seconds)
         ports = {child.name: child.health_port for child in children if child.health_port}
-        panel = health.Panel(ports, lambda: supervisor.draining)
+        own = CollectorRegistry()
+        panel = health.Panel(ports, lambda: supervisor.draining, own)
+        watched = {child.name: child.health_port for child in workers}
+        watch = Watch(watched.keys(), supervisor.pids, partial(health.alive, watched), own)
         health_url = "http://" + host_port(*health_socket.getsockname()[:2])
         running = Running(port, settings.public_url, health_url)
         runner = await health.serve(health_socket, panel.state, panel.metrics)
         waiting = asyncio.create_task(_when_ready(panel, lambda: on_ready(running)))
         waiting.add_done_callback(lambda task: _end_on(task, supervisor))
         indexing = asyncio.create_task(optout_compact.keep(settings))
+        watching = asyncio.create_task(watch.run())
         try:
             code = await supervisor.run()
             if waiting.done():
@@ -92,6 +100,7 @@ async def serve(
         finally:
             waiting.cancel()
             indexing.cancel()
+            watching.cancel()
             await runner.cleanup()
 
 

@@ -83,10 +83,15 @@ async def serve_child(
 class Panel:
     """All children as one: ready when each is, metrics merged with a `process` label."""
 
-    def __init__(self, ports: Mapping[str, int], draining: Callable[[], bool]) -> None:
-        """`ports` are the children's health ports on loopback by name."""
+    def __init__(
+        self, ports: Mapping[str, int], draining: Callable[[], bool], own: CollectorRegistry
+    ) -> None:
+        """`ports` are the children's health ports on loopback by name, `own` what is measured
+        here.
+        """
         self._ports = ports
         self._draining = draining
+        self._own = own
 
     async def state(self) -> State:
         """The children's reasons and notes, each with its process's name."""
@@ -94,7 +99,7 @@ class Panel:
             return State(("draining",))
         reasons: list[str] = []
         notes: list[str] = []
-        for name, answer in (await self._ask("/readyz")).items():
+        for name, answer in (await _ask(self._ports, "/readyz")).items():
             told = State.parse(*answer) if answer else State(("not up",))
             reasons += [f"{name}: {reason}" for reason in told.reasons]
             notes += [f"{name}: {note}" for note in told.notes]
@@ -102,15 +107,23 @@ class Panel:
 
     async def metrics(self) -> bytes:
         """What all children measure; a child that does not answer is only missing in it."""
-        answers = await self._ask("/metrics")
+        answers = await _ask(self._ports, "/metrics")
         pages = [(name, answer[1]) for name, answer in answers.items() if answer]
+        pages.append(("supervisor", generate_latest(self._own).decode()))
         return generate_latest(_Merged(pages))
 
-    async def _ask(self, path: str) -> dict[str, tuple[int, str] | None]:
-        timeout = aiohttp.ClientTimeout(total=_SECONDS)
-        async with aiohttp.ClientSession(timeout=timeout) as session:
-            asked = (_get(session, port, path) for port in self._ports.values())
-            return dict(zip(self._ports, await asyncio.gather(*asked), strict=True))
+
+async def alive(ports: Mapping[str, int]) -> set[str]:
+    """Of processes with health ports on loopback those that answer in time."""
+    answers = await _ask(ports, "/healthz")
+    return {name for name, answer in answers.items() if answer}
+
+
+async def _ask(ports: Mapping[str, int], path: str) -> dict[str, tuple[int, str] | None]:
+    timeout = aiohttp.ClientTimeout(total=_SECONDS)
+    async with aiohttp.ClientSession(timeout=timeout) as session:
+        asked = (_get(session, port, path) for port in ports.values())
+        return dict(zip(ports, await asyncio.gather(*asked), strict=True))
 
 
 async def _get(session: aiohttp.ClientSession, port: int, path: str) -> tuple[int, str] | None:

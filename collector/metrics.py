@@ -58,6 +58,12 @@ class EdgeMetrics(Collector):
         yield hits
 
 
+def hung_workers(registry: CollectorRegistry) -> Counter:
+    """What the supervisor counts: see `watch`."""
+    told = "Workers that were killed because they ran, but did not answer"
+    return Counter("heliograph_workers_hung", told, registry=registry)
+
+
 class JournalMetrics(Collector):
     """What the journal and the keys know of themselves, read when asked."""
 

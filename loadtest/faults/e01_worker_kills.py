@@ -2,7 +2,7 @@
 
 The supervisor starts each anew, and the edge is ready again within 2 s, the last time too. What was
 answered is in the journal of the dead one. A connection that it had accepted breaks; one that waits
-in its queue is answered by its successor.
+in its queue is answered by its successor. One that hangs is killed, and is back within 15 s.
 """
 
 import os
@@ -29,7 +29,18 @@ def run(trial: Trial) -> None:
     trial.hold(told == kills, f"{told} of {kills} workers died by SIGKILL")
     load.stop()
     trial.hold(load.told["refused"] == 0, f"{load.told['refused']} connections refused")
+    for _ in range(trial.size("1 hangs")):
+        _hang(trial, line.edge)
     trial.settle(line)
+
+
+def _hang(trial: Trial, edge: Edge) -> None:
+    victim = trial.chance.choice(edge.pids("collector.worker"))
+    os.kill(victim, signal.SIGSTOP)
+    took = until(lambda: _back(edge, victim), 60)
+    trial.hold(took <= 15, f"a worker that hung was back after {took:.1f} s")
+    trial.fault(edge.metric("heliograph_workers_hung_total") > 0, "the end of who hangs")
+    trial.row.notes.append(f"one that hung was back after {took:.1f} s")
 
 
 def _back(edge: Edge, victim: int) -> bool:

@@ -19,6 +19,7 @@ SIZES: Final[dict[str, tuple[float, float, float]]] = {
     "patience": (1, 1, 10),
     "noise": (0.002, 0.002, 0.3),  # seconds: what is below it says nothing
     "1 kills": (50, 10, 2),
+    "1 hangs": (2, 1, 0),
     "2 kills": (20, 5, 1),
     "2 events": (400_000, 200_000, 50_000),  # to be shipped again
     "3 seconds": (600, 60, 3),  # without Kafka
