@@ -39,7 +39,7 @@ load: install-dev
 # ONLY=3,9 runs some; a run that was broken off goes on.
 faults: install-dev
 	@sh .ci/need java default-jre-headless mvn maven faketime faketime slowhttptest slowhttptest
-	@exec $(BIN)/python -m loadtest.faults $(if $(ONLY),--only "$(ONLY)") $(if $(SHORT),--short)
+	@exec setpriv --pdeathsig TERM $(BIN)/python -m loadtest.faults $(if $(ONLY),--only "$(ONLY)") $(if $(SHORT),--short)
 
 install: $(BUILT)
 install-dev: $(VENV)/.installed-dev $(BUILT)

@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from heliograph.compiled import stale
+from loadtest.faults import guard
 from loadtest.faults.run import KEPT, Kept, every, experiments, what
 from loadtest.faults.site import Site
 from loadtest.faults.sizes import Form
@@ -66,6 +67,7 @@ def main() -> int:
     if older := stale():
         parser.error(f"compiled before these changed, `make install`: {older}")
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that nothing is left behind
+    guard.watch_over()
     form, began = Form.SHORT if options.short else Form.FULL, time.monotonic()
 
     def say(text: str) -> None:

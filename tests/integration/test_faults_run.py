@@ -1,5 +1,7 @@
 """The rig of `make faults`: what it goes on with, and that it sees what is wrong."""
 
+import subprocess
+import sys
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -13,6 +15,7 @@ from loadtest.faults.run import Kept, every
 from loadtest.faults.sizes import Form
 from loadtest.faults.trial import Row
 from loadtest.processes import ask
+from tests.collecting import ROOT, alive, wait_for
 from tests.engine import Engine, engine
 
 __all__ = ["engine"]
@@ -102,3 +105,18 @@ def test_the_table_is_held_against_the_answers(engine: Engine, tmp_path: Path) -
     assert (found.answered, found.lost, found.doubled) == (5, 1, 1)
     assert (found.phantom, found.unanswered) == (3, 1)
     assert check.repeated(engine.url, "d") == 1
+
+
+def test_what_it_has_started_ends_with_it() -> None:
+    """However it ends."""
+    code = (
+        "import subprocess, time; from loadtest.faults import guard; guard.watch_over(); "
+        "started = subprocess.Popen(['sleep', '60'], start_new_session=True); "
+        "print(started.pid, flush=True); time.sleep(60)"
+    )
+    with subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE) as parent:
+        assert parent.stdout is not None
+        started = int(parent.stdout.readline())
+        assert alive(started)
+        parent.kill()
+    wait_for(lambda: not alive(started), 10)
