@@ -29,10 +29,13 @@ _SETTLED: Final = 60
 _LARGE: Final = 30_000
 #: Events of campaigns that are counted by one statement.
 _TOGETHER: Final = 500_000
-#: Seconds after which a tally is counted anew: if there are new events, and in any case.
+#: Seconds after which a tally is counted anew: if there are new events, if there are new opt-outs
+#: (of all campaigns), and in any case.
 _OLD: Final = 600
+_ASKED_OLD: Final = 3600
 _TOO_OLD: Final = 86_400
-#: Campaigns whose tally does not hold, is old, or lacks a twentieth of what there is. One
+#: Campaigns whose tally does not hold, is old, or lacks a twentieth of what there is, or as many
+#: opt-outs. One
 #: that was large is counted on when it is no more, or its old tally would be in use for ever.
 _STALE: Final = """
 WITH young AS
@@ -42,27 +45,39 @@ WITH young AS
 SELECT campaign, sum(total)
 FROM
 (
-    SELECT campaign, 0 AS total, 0 AS since, events, marks, until
+    SELECT campaign, 0 AS total, 0 AS since, 0 AS asked, events, marks, until
     FROM {database}.tallies FINAL
     UNION ALL
     SELECT
-        campaign, count(), 0,
+        campaign, count(), 0, 0,
         toUInt64(-count() - (SELECT count() FROM {database}.events WHERE {asked_not})),
         toUInt64(-sum(mark) - (SELECT sum(mark) FROM {database}.events WHERE {asked_not})),
         toDateTime(0, 'UTC')
     FROM {database}.events GROUP BY campaign
     UNION ALL
-    SELECT e.campaign, 0, count() AS n, n, sum(mark), toDateTime(0, 'UTC')
+    SELECT e.campaign, 0, count() AS n, 0, n, sum(mark), toDateTime(0, 'UTC')
     FROM {database}.events AS e
     GLOBAL INNER JOIN young AS t ON t.campaign = e.campaign
     WHERE ts >= until AND ts >= (SELECT min(until) FROM young)
     GROUP BY e.campaign
+    UNION ALL
+    SELECT t.campaign, 0, 0, a.n, a.n, a.marks, toDateTime(0, 'UTC')
+    FROM
+    (
+        SELECT moment, count() AS n, sum(mark) AS marks
+        FROM {database}.events
+        ARRAY JOIN (SELECT groupUniqArray(until) FROM young) AS moment
+        WHERE {asked_not} AND ts >= moment
+        GROUP BY moment
+    ) AS a
+    GLOBAL INNER JOIN young AS t ON t.until = a.moment
 ) AS c
 GROUP BY campaign
-HAVING sum(total) > 0 AND (sum(total) >= {large} OR max(c.until) > 0)
+HAVING campaign != '' AND sum(total) > 0 AND (sum(total) >= {large} OR max(c.until) > 0)
     AND (sum(c.events) != 0 OR sum(c.marks) != 0
-    OR (sum(c.since) * 20 > sum(total) AND max(c.until) < {until})
+    OR ((sum(c.since) + sum(c.asked)) * 20 > sum(total) AND max(c.until) < {until})
     OR (sum(c.since) > 0 AND max(c.until) < {until} - {old})
+    OR (sum(c.asked) > 0 AND max(c.until) < {until} - {asked_old})
     OR max(c.until) < {until} - {too_old})
 ORDER BY sum(total) DESC
 """
@@ -95,7 +110,7 @@ def stale(client: Client, database: str, until: int, large: int = 0) -> list[lis
     """
     asked = _STALE.format(
         database=database, until=until, large=large or _LARGE, old=_OLD, too_old=_TOO_OLD,
-        asked_not=pieces()["asked_not"],
+        asked_old=_ASKED_OLD, asked_not=pieces()["asked_not"],
     )  # fmt: skip
     found: list[list[str]] = []
     room = 0

@@ -42,6 +42,20 @@ arraySort(groupArrayIf(toUnixTimestamp64Milli(ts), bitTest(did, 0))) AS times,
 notEmpty(times) + arrayCount(gap -> gap >= 30000, arrayDifference(times)) AS opens,
 countIf(bitTest(did, 1)) AS clicks
 
+-- {heard}: as {mail}, and none of whoever is `opted_out`, of whom no hit is recorded.
+maxIf(ts, kind = 'sent') > maxIf(ts, kind = 'cancelled') AS is_send,
+groupBitOr(did) AS said,
+multiIf(
+    recipient = '' OR opted_out, 0, NOT (is_send AND bitTest(said, 5)), said, bitTest(said, 4),
+    said + 256, said + 768) AS bits,
+countIf(kind = 'open' AND class != 'self') AS hits,
+arraySort(groupArrayIf(toUnixTimestamp64Milli(ts), bitTest(did, 0))) AS times,
+notEmpty(times) + arrayCount(gap -> gap >= 30000, arrayDifference(times)) AS opens,
+countIf(bitTest(did, 1)) AS clicks
+
+-- {stays_out}: of a recipient's opt-outs and opt-ins the last holds, of two at a time the opt-out.
+maxIf(ts, kind = 'optout') >= maxIf(ts, kind = 'optin')
+
 -- {asked_not}: the events by which recipients opt out, and in again.
 campaign = '' AND kind IN ('optout', 'optin')
 
