@@ -68,7 +68,6 @@ def _open(settings: ConsumerSettings) -> tuple[Client, Client]:
     """Two clients of the store, for each does one thing at a time."""
     client = patiently(partial(open_embedded, store_path(settings.data)), PATIENCE)
     migrate(client, settings.database)
-    Retention.of(settings).apply(client, settings.database)
     return client, open_embedded(store_path(settings.data))
 
 
@@ -78,6 +77,7 @@ def _loop(
     settings: ConsumerSettings,
     metrics: Metrics,
     verdicts: Verdicts,
+    retention: Retention,
 ) -> Loop:
     def damaged(journal: Path, size: int, kept: Path) -> None:
         metrics.damaged.inc(size)
@@ -90,7 +90,7 @@ def _loop(
         verdicts=verdicts,
         random=os.urandom,
         clock=time.time,
-        retention=Retention.of(settings),
+        retention=retention,
         loader=loader,
         caution=Caution(),
     )
@@ -103,11 +103,14 @@ def _loop(
 def take_in(settings: ConsumerSettings) -> Iterator[Client]:
     """The store of a data directory on which `up` does not run, with all its journals counted.
 
-    Raises StoreTrouble if another process holds it for longer than `PATIENCE`.
+    It keeps what the last `up` was told to. Raises StoreTrouble if another process holds the store
+    for longer than `PATIENCE`.
     """
     client, loader = _open(settings)
     try:
-        asyncio.run(_loop(client, loader, settings, Metrics(), Verdicts.of(settings)).catch_up())
+        kept = Retention.stored(client, settings.database)
+        line = _loop(client, loader, settings, Metrics(), Verdicts.of(settings), kept)
+        asyncio.run(line.catch_up())
         yield client
     finally:
         loader.close()
@@ -129,6 +132,8 @@ async def _serve(settings: ConsumerSettings, sql: socket.socket, health: socket.
     stop = end_of_service(at_most=9.5)
     health_site = await listen(health_app(metrics), health)
     client, loader = await asyncio.to_thread(_open, settings)
+    kept = Retention.of(settings)
+    await asyncio.to_thread(kept.apply, client, settings.database)
     connect = partial(chdb.connect, os.path.realpath(store_path(settings.data)))
     owner = os.urandom(16).hex()
     write_whole(owner_path(settings.data), owner.encode(), mode=0o600)
@@ -145,7 +150,7 @@ async def _serve(settings: ConsumerSettings, sql: socket.socket, health: socket.
         ),
     ]
     try:
-        await _loop(client, loader, settings, metrics, verdicts).run(stop, DRAIN_SECONDS)
+        await _loop(client, loader, settings, metrics, verdicts, kept).run(stop, DRAIN_SECONDS)
     finally:
         for chore in chores:
             chore.cancel()

@@ -70,13 +70,19 @@ ALTER TABLE {database}.dead_letter{local}{on_cluster}
 UPDATE raw = '', reason = 'erased'
 WHERE (topic, partition, `offset`, line, journal, seq) IN ({which})
 """
+_FORGET: Final = """
+ALTER TABLE {database}.last_opens{local}{on_cluster} DELETE WHERE {hash} IN
+    (SELECT hash FROM {database}.erasures{local} FINAL WHERE until >= {forever})
+"""
 _UNDONE: Final = """
 SELECT sum(parts_to_do), max(latest_fail_reason), count() FROM system.mutations
-WHERE database = '{database}' AND table IN ('events{local}', 'dead_letter{local}') AND NOT is_done
+WHERE database = '{database}' AND NOT is_done
+    AND table IN ('events{local}', 'dead_letter{local}', 'last_opens{local}')
 """
 _OLD_PARTS: Final = """
 SELECT table, name FROM system.parts
-WHERE database = '{database}' AND table IN ('events{local}', 'dead_letter{local}') AND NOT active
+WHERE database = '{database}' AND NOT active
+    AND table IN ('events{local}', 'dead_letter{local}', 'last_opens{local}')
 """
 _NO_SYNC: Final = {"mutations_sync": 0, "allow_nondeterministic_mutations": 1}
 #: How long inserts, and the engine's removal of old parts, are waited for, in seconds.
@@ -85,11 +91,13 @@ _DEADLINE: Final = 5 * 3600.0
 
 
 class Found(NamedTuple):
-    """What there is of a recipient: events, lines of the dead letter, and message ids of mails."""
+    """What there is of a recipient: events, lines of the dead letter, message ids of mails, and
+    whether hygiene mode keeps the date of an open."""
 
     events: int
     dead: int
     message_ids: list[str]
+    last_open: bool
 
 
 class Erasures:
@@ -130,7 +138,8 @@ class Erasures:
         (events,) = self._ask(
             "SELECT count() FROM {database}.events WHERE {which}", which=_which(whose, ids)
         )[0]
-        return Found(events, len(self._dead(recipients)), ids)
+        ((dated,),) = self._ask("SELECT count() FROM {database}.last_opens WHERE {theirs}", **whose)
+        return Found(events, len(self._dead(recipients)), ids, dated > 0)
 
     def lift(self, recipients: Sequence[str]) -> None:
         """Take what comes of them from now on; what is older stays out."""
@@ -147,6 +156,8 @@ class Erasures:
             self._do("SYSTEM SYNC REPLICA{on_cluster} {database}.erased{local}")
         say(f"{found.events} events are named as erased; rewriting the parts that hold them")
         self._do(_DELETE, **_NO_SYNC)
+        if found.last_open:
+            self._do(_FORGET, forever=_FOREVER, **whose, **_NO_SYNC)
         dead = self._dead(recipients)
         for at in range(0, len(dead), 1000):
             which = ", ".join(dead[at : at + 1000])
@@ -195,7 +206,7 @@ class Erasures:
         say("waiting for the engine to remove the parts of before from the disk")
         if not self._cluster:
             os.sync()
-        tables = ("events", "dead_letter")
+        tables = ("events", "dead_letter", "last_opens")
         for table in tables:
             self._set(table, "MODIFY SETTING old_parts_lifetime = 1")
         try:

@@ -19,6 +19,7 @@ from clickhouse_connect.driver.client import Client
 from consumer import networks, tallies
 from consumer.erasures import Erasures
 from consumer.errors import Misfit, StoreTrouble
+from consumer.retention import Retention
 from consumer.revise import Reviser
 from consumer.settings import ConsumerSettings
 from consumer.sql.front import OWNER_HEADER
@@ -75,8 +76,10 @@ class Orders:
                 client, self._settings.database, self._verdicts, cluster=self._settings.cluster
             )
             changes = made.reclassify(since)
+            hygiene = Retention.stored(client, self._settings.database).hygiene
         told = [change._asdict() for change in changes]
-        return {"changes": told, "ruleset": self._verdicts.ruleset.version}
+        version = self._verdicts.ruleset.version
+        return {"changes": told, "ruleset": version, "hygiene": hygiene}
 
 
 def _check(request: web.Request, owner: str) -> None:

@@ -1,73 +1,104 @@
 """How long what is stored is kept, by kind: the engine deletes what is older, and an insert leaves
 out what it would delete at once.
 
-Opt-outs are kept for ever: they are what keeps others from being recorded.
+Opt-outs are kept for ever: they are what keeps others from being recorded. In hygiene mode hits are
+kept for a day, and the date of a recipient's last open (see `hygiene`). The command line reads
+from here too, so the driver is imported only where the store is changed.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from clickhouse_connect.driver.client import Client
+from consumer.settings import HYGIENE, KINDS, ConsumerSettings
 
-from consumer.settings import KINDS, ConsumerSettings
-from consumer.store import execute, rows
+if TYPE_CHECKING:
+    from clickhouse_connect.driver.client import Client
 
-_RULE: Final = re.compile(r"toIntervalDay\((\d+)\)([^,]*?WHERE[^)]*\)|)")
+_RULE: Final = re.compile(r"toInterval(Day|Hour)\((\d+)\)([^,]*?WHERE[^)]*\)|)")
 _TTL: Final = re.compile(r" TTL (toDateTime\(ts\).*?)(?: SETTINGS|$)")
 _RAW_TTL: Final = re.compile(r"`raw` String[^,]*? TTL at \+ toIntervalDay\((\d+)\)")
+_BEHIND: Final = re.compile(r"ENGINE = Distributed\([^,]+, [^,]+, '?(\w+)'?")
+_HITS: Final = tuple(kind for name in HYGIENE for kind in KINDS[name])
 
 
 @dataclass(frozen=True)
 class Retention:
-    """Days by kind of event, without those kept for ever; days of the dead letter's text."""
+    """Days by kind of event, without those kept for ever; days of the dead letter's text; whether
+    hits leave the date of the last open.
+    """
 
     days: Mapping[str, int] = field(default_factory=dict)
     dead_letter: int = 0
+    hygiene: bool = False
 
     @classmethod
     def of(cls, settings: ConsumerSettings) -> "Retention":
         """As the settings say."""
         given = dict.fromkeys(KINDS, settings.retention_days) | settings.kept_days
+        if settings.hygiene:
+            given |= dict.fromkeys(HYGIENE, 1)
         kinds = {kind: given[name] for name, found in KINDS.items() for kind in found}
         dead = settings.kept_days.get("dead_letter", 30)
-        return cls({kind: days for kind, days in kinds.items() if days}, dead)
+        return cls({kind: days for kind, days in kinds.items() if days}, dead, settings.hygiene)
 
     @classmethod
-    def stored(cls, client: Client, database: str) -> "Retention":
+    def stored(cls, client: "Client", database: str) -> "Retention":
         """As the store has it."""
-        made = _definition(client, database, "events")
-        found = _TTL.search(made)
+        from consumer.store import rows
+
+        return cls.told(
+            lambda table: str(rows(client, f"SHOW CREATE TABLE {database}.{table}")[0][0])
+        )
+
+    @classmethod
+    def told(cls, definition: Callable[[str], str]) -> "Retention":
+        """As the definitions of the store's tables say, each asked by its name."""
+        found = _TTL.search(_made(definition, "events"))
         days: dict[str, int] = {}
-        for number, whose in _RULE.findall(found[1]) if found else ():
+        hygiene = False
+        for unit, number, whose in _RULE.findall(found[1]) if found else ():
             every = [kind for of in KINDS.values() for kind in of]
-            days |= dict.fromkeys(re.findall(r"'(\w+)'", whose) or [*every, "?"], int(number))
-        raw = _RAW_TTL.search(_definition(client, database, "dead_letter"))
-        return cls(days, int(raw[1]) if raw else 0)
+            kinds = re.findall(r"'(\w+)'", whose) or [*every, "?"]
+            days |= dict.fromkeys(kinds, int(number) // (24 if unit == "Hour" else 1))
+            hygiene |= unit == "Hour"
+        raw = _RAW_TTL.search(_made(definition, "dead_letter"))
+        return cls(days, int(raw[1]) if raw else 0, hygiene)
 
     @property
     def shortest(self) -> int:
         """The days after which something may be gone; 0: never."""
         return min(self.days.values(), default=0)
 
+    @property
+    def window(self) -> int:
+        """The days back for which it is known who read; 0: all."""
+        hits = _HITS if self.hygiene else ()
+        return min((days for kind, days in self.days.items() if kind not in hits), default=0)
+
     def young(self, now: float) -> str:
         """SQL of whether a staged event is not older than it is kept."""
         held = [
             f"(kind NOT IN ({kinds}) OR ts > {int((now - days * 86400) * 1000)})"
-            for days, kinds in self._groups()
+            for days, _, kinds in self._groups()
         ]
         return f"({' AND '.join(held)})" if held else "1"
 
-    def apply(self, client: Client, database: str, cluster: str = "") -> None:
+    def apply(self, client: "Client", database: str, cluster: str = "") -> None:
         """Let the tables keep so long; changes a table only if it must."""
+        from consumer import hygiene
+        from consumer.store import execute
+
         there = self.stored(client, database)
         where = f" ON CLUSTER '{cluster}'" if cluster else ""
         alter = f"ALTER TABLE {database}.{{}}{'_local' if cluster else ''}{where}"
-        if there.days != self.days:
+        if self.hygiene:  # every time: what another consumer took in without it has left no date
+            hygiene.fold(client, database, cluster=bool(cluster))
+        if (there.days, there.hygiene) != (self.days, self.hygiene):
             rules = ", ".join(
-                f"toDateTime(ts) + toIntervalDay({days}) DELETE WHERE kind IN ({kinds})"
-                for days, kinds in self._groups()
+                f"toDateTime(ts) + {span} DELETE WHERE kind IN ({kinds})"
+                for _, span, kinds in self._groups()
             )
             what = f"MODIFY TTL {rules}" if rules else "REMOVE TTL"
             execute(client, f"{alter.format('events')} {what}")
@@ -79,16 +110,19 @@ class Retention:
                 what = what if self.dead_letter else f"MODIFY COLUMN {column} REMOVE TTL"
                 execute(client, f"{alter.format('dead_letter')} {what}")
 
-    def _groups(self) -> list[tuple[int, str]]:
-        """The days, and as SQL the kinds that are kept so long."""
-        groups: dict[int, list[str]] = {}
+    def _groups(self) -> list[tuple[int, str, str]]:
+        """The days, and as SQL these and the kinds that are kept so long. By hours is the sign of
+        hygiene mode, which so begins and ends with the rule itself.
+        """
+        groups: dict[tuple[int, str], list[str]] = {}
         for kind, days in self.days.items():
-            groups.setdefault(days, []).append(f"'{kind}'")
-        return [(days, ", ".join(kinds)) for days, kinds in groups.items()]
+            by_hours = self.hygiene and kind in _HITS
+            span = f"toIntervalHour({days * 24})" if by_hours else f"toIntervalDay({days})"
+            groups.setdefault((days, span), []).append(f"'{kind}'")
+        return [(*length, ", ".join(kinds)) for length, kinds in groups.items()]
 
 
-def _definition(client: Client, database: str, table: str) -> str:
-    made = str(rows(client, f"SHOW CREATE TABLE {database}.{table}")[0][0])
-    if "ENGINE = Distributed(" in made:
-        return _definition(client, database, f"{table}_local")
-    return " ".join(made.split())
+def _made(definition: Callable[[str], str], table: str) -> str:
+    made = " ".join(definition(table).split())
+    found = _BEHIND.search(made)
+    return " ".join(definition(found[1]).split()) if found else made

@@ -16,6 +16,8 @@ KINDS: Final[Mapping[str, tuple[str, ...]]] = {
     "click": ("click",),
     "receipt": ("receipt",),
 }
+#: Of these hygiene mode keeps a day.
+HYGIENE: Final = ("open", "click", "receipt")
 _KEPT: Final = re.compile(r"(\w+)=(\d{1,4})d")
 
 
@@ -51,6 +53,11 @@ class ConsumerSettings(KafkaSettings, frozen=True, kw_only=True):
         Meta(description="of some kinds other days, e.g. open=400d,click=400d,send=730d,"
              "receipt=400d,dead_letter=30d; 0d: for ever"),
     ] = ()  # fmt: skip
+    hygiene: Annotated[
+        bool,
+        Meta(description="of hits keep a day, and then no more than the date of a recipient's last "
+             "open, for keeping lists clean; the same for all consumers"),
+    ] = False  # fmt: skip
     rules: Annotated[str, Meta(description="directory with rules and networks of one's own")] = ""
     sql_port: Annotated[
         int, Meta(description="port of the read-only SQL port (embedded); 0: any", ge=0, le=65535)
@@ -74,6 +81,10 @@ class ConsumerSettings(KafkaSettings, frozen=True, kw_only=True):
             if not found or found[1] not in (*KINDS, "dead_letter") or int(found[2]) > 9125:
                 names = ", ".join((*KINDS, "dead_letter"))
                 raise ValueError(f"retention {text!r} is not KIND=DAYSd with one of {names}")
+            if self.hygiene and found[1] in HYGIENE:
+                raise ValueError(
+                    f"hygiene keeps opens, clicks and receipts a day: no retention {text!r}"
+                )
 
     @property
     def kept_days(self) -> dict[str, int]:

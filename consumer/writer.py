@@ -21,7 +21,7 @@ from typing import Any, Final, NamedTuple
 
 from clickhouse_connect.driver.client import Client
 
-from consumer import dead_letter
+from consumer import dead_letter, hygiene
 from consumer.batch import Batch, Block, Partition
 from consumer.erasures import Erasures
 from consumer.errors import Poison, StoreTrouble
@@ -185,6 +185,8 @@ class Writer:
         self._clock = clock
         self._retention = retention or Retention()
         self._young = "1"
+        self._database = database
+        self._cluster = cluster
         local = "_local" if cluster else ""
         self._events = f"{database}.events{local}"
         self._all_events = f"{database}.events"
@@ -276,10 +278,19 @@ class Writer:
 
     def _insert(self, ranges: list[Range]) -> None:
         events = sum(found.events for found in ranges)
+        if self._retention.hygiene:
+            self._keep_dates()
         parts = list(_parts(ranges))
         for part in parts:
             self._insert_runs(part, events, whole=len(parts) == 1)
         self._write_ledger(ranges)
+
+    def _keep_dates(self) -> None:
+        """Before the batch is verified: one that breaks off comes again, and its dates with it."""
+        verdict = self._verdicts.sql(STAGED)
+        wanted = {"given": verdict.given, "verdict": verdict.columns[0], **self._kept()}
+        wanted |= {"stage": self.stage.table, "gone": self._erasures.gone(self.stage.table)}
+        hygiene.keep(self._client, self._database, wanted, cluster=self._cluster)
 
     def _insert_runs(self, ranges: list[Range], events: int, *, whole: bool) -> None:
         """Insert what is absent of some runs, which are the `whole` stage of `events` or not."""

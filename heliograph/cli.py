@@ -34,6 +34,7 @@ COMMANDS: Final = {
     "accuracy": "score the rules on labelled hits",
     "erase": "erase all that is stored of a recipient",
     "export": "write all that is stored of a recipient",
+    "retention": "show how long the store keeps what",
     "audit": "compare what was taken with what is stored",
 }
 

@@ -150,7 +150,7 @@ multiIf(
 
 -- {inactive}: of each recipient with enough settled sends inside the window, whether there is evidence
 -- of reading inside it (who denies a receipt was asked for it at
--- the mail), or a hit at any time. The sends of mails that bounced or had no pixel count for nothing, nor does anybody
+-- the mail), or a hit at any time; in hygiene mode by the dates of last opens. The sends of mails that bounced or had no pixel count for nothing, nor does anybody
 -- without a name or who has opted out.
 SELECT
     recipient,
@@ -159,8 +159,10 @@ SELECT
     max(m.evidence) OR recipient GLOBAL IN (
         SELECT recipient FROM receipts
         WHERE disposition IN ('displayed', 'denied') AND at >= toDateTime({since:UInt32}, 'UTC'))
+        OR recipient GLOBAL IN (
+            SELECT recipient FROM last_opens WHERE day >= toDate(toDateTime({since:UInt32}, 'UTC'), 'UTC'))
         AS active,
-    max(m.seen) AS undecidable
+    max(m.seen) OR recipient GLOBAL IN (SELECT recipient FROM last_opens) AS undecidable
 FROM
 (
     SELECT

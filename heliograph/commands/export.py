@@ -17,8 +17,9 @@ def add(parser: ArgumentParser) -> None:
     """Declare the options."""
     parser.description = (
         "Write all that the store has of a recipient to standard output: sends, opens, clicks,\n"
-        "receipts and bounces with every field kept, whether they opted out by the file of this\n"
-        "data directory, and whether they were erased. CSV has the events only."
+        "receipts and bounces with every field kept, in hygiene mode the date of the last open,\n"
+        "whether they opted out by the file of this data directory, and whether they were erased.\n"
+        "CSV has the events only."
     )
     persons.add_options(parser)
     parser.add_argument("--format", choices=("json", "csv"), default="json")
@@ -30,7 +31,7 @@ def run(args: Namespace) -> int:
     minting = read(MintSettings, args)
     names = persons.keys(args, minting)
     with open_store(read(ConsumerSettings, args)) as store:
-        events, erasures = [
+        events, dates, erasures = [
             [
                 row
                 for name in names
@@ -38,7 +39,7 @@ def run(args: Namespace) -> int:
                     store.query(canned(query), {"recipient": name}, output.FORMAT)
                 )
             ]
-            for query in ("export", "export_erasures")
+            for query in ("export", "export_last_open", "export_erasures")
         ]
     if args.format == "csv":
         if events:
@@ -49,6 +50,7 @@ def run(args: Namespace) -> int:
     whole = {
         "keys": names,
         "events": events,
+        "last_open": [row["last_open"] for row in dates],
         "opted_out_since": _opted_out(minting, names),
         "erasures": erasures,
     }

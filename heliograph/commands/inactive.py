@@ -7,16 +7,14 @@ from argparse import ArgumentParser, Namespace
 from typing import Final
 
 from consumer.settings import ConsumerSettings
-from heliograph import lists, options, output
-from heliograph.access import Store, canned, open_store
-from heliograph.errors import Failure, UsageError
+from heliograph import kept, lists, options, output
+from heliograph.access import canned, open_store
+from heliograph.errors import UsageError
 from heliograph.settings import STORE, read
 
 _DAY: Final = 86400
 #: A mail counts when it is so old: most who open one do within some days.
 _SETTLED_DAYS: Final = 7
-_TTL: Final = re.compile(r"toDateTime\(ts\) \+ toIntervalDay\((\d+)\)")
-_LOCAL: Final = re.compile(r"ENGINE = Distributed\([^,]+, [^,]+, '?(\w+)'?")
 
 
 def add(parser: ArgumentParser) -> None:
@@ -50,10 +48,15 @@ def run(args: Namespace) -> int:
         raise UsageError(f"--min-sends {args.min_sends} is less than 1")
     days, now = int(found[1]), int(time.time())
     with open_store(read(ConsumerSettings, args)) as store:
-        kept = _retention(store)
-        if kept and days > kept:
-            raise UsageError(f"--since {args.since} is longer than the {kept} days that events are "
-                             "kept: who read before would be listed")  # fmt: skip
+        retention = kept.in_force(store)
+        if 0 < retention.window < days:
+            raise UsageError(
+                f"--since {args.since} is longer than the {retention.window} days that "
+                "events are kept: who read before would be listed"
+            )
+        if retention.hygiene:
+            lists.say("hygiene mode: by the date of each recipient's last open; who only clicks is "
+                      "undecidable after a day, and receipts are not known")  # fmt: skip
         params = {
             "min_sends": args.min_sends, "since": now - days * _DAY,
             "settled": now - _SETTLED_DAYS * _DAY, "undecidable": int(args.include_undecidable),
@@ -67,15 +70,3 @@ def run(args: Namespace) -> int:
             count = output.write(store.query(canned("inactive"), params, output.FORMAT), "csv", out)
         lists.say(f"{count} listed")
     return 0
-
-
-def _retention(store: Store) -> int:
-    """The days that the store keeps all events: the TTL of its table. 0 means for ever."""
-    table = "events"
-    for _ in range(2):
-        answer = store.query(f"SHOW CREATE TABLE {table}", {}, "TSVRaw")
-        definition = b"".join(answer.chunks).decode("utf-8", "replace")
-        if not (local := _LOCAL.search(definition)):
-            return min(map(int, _TTL.findall(definition)), default=0)
-        table = local[1]
-    raise Failure("the table of events cannot be found")

@@ -40,6 +40,9 @@ def run(args: Namespace) -> int:
     output.write(Answer(output.FORMAT, iter([body])), args.format, sys.stdout)
     hits = sum(change["hits"] for change in done["changes"])
     lists.say(f"{hits} hits changed; judged by ruleset {done['ruleset']}")
+    if done["hygiene"]:
+        lists.say("hygiene mode: hits older than a day are gone, and the dates of last opens stay "
+                  "as the hits were judged when they came")  # fmt: skip
     return 0
 
 

@@ -8,7 +8,7 @@ from typing import Final
 import msgspec
 
 from consumer.settings import ConsumerSettings
-from heliograph import lists, options, output
+from heliograph import kept, lists, options, output
 from heliograph.access import Answer, Store, canned, open_store
 from heliograph.campaigns import array, number, rates
 from heliograph.errors import Failure, UsageError
@@ -67,6 +67,7 @@ def run(args: Namespace) -> int:
     limit = args.limit or (_TABLE_ROWS if args.format == "table" else 1 << 40)
     params: dict[str, object] = {"campaign": args.campaign, "tz": args.tz, "limit": limit}
     with open_store(read(ConsumerSettings, args)) as store:
+        kept.refuse_hygiene(store, f"`report {args.report}`")
         if name == "campaigns":
             answer, unrecorded = _campaigns(store, args.campaign, limit, args.format == "table")
         else:

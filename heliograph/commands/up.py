@@ -19,6 +19,7 @@ _COUNTING = frozenset(
         "batch_seconds",
         "retention_days",
         "retention",
+        "hygiene",
         "sql_port",
         "database",
     )

@@ -12,6 +12,11 @@ from typing import Any
 import pytest
 
 from collector.journal import Journal
+from consumer.embedded import store_path
+from consumer.migrate import migrate
+from consumer.retention import Retention
+from consumer.settings import ConsumerSettings
+from consumer.store import open_embedded
 from heliograph import data_dir
 from heliograph.cli import main
 from schemas import event
@@ -210,11 +215,17 @@ def test_the_inactive(data: Path, tmp_path: Path, capsys: Capture) -> None:
     assert counts == ["11", "6", "2", "3"], "a dry run only counts"
 
 
-def test_a_window_longer_than_the_retention_is_refused(
-    data: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def keeping(data: Path, **settings: Any) -> None:
+    """As `up` begins with these settings."""
+    client = open_embedded(store_path(data))
+    migrate(client, "heliograph")
+    Retention.of(ConsumerSettings(**settings)).apply(client, "heliograph")
+    client.close()
+
+
+def test_a_window_longer_than_the_retention_is_refused(data: Path, capsys: Capture) -> None:
     happen(data, [happened("sent", "a", 1)])
-    monkeypatch.setenv("HELIOGRAPH_RETENTION_DAYS", "90")
+    keeping(data, retention_days=90)
     assert heliograph("inactive", "--data", data) == 2
     assert "longer than the 90 days that events are kept" in capsys.readouterr().err
     assert heliograph("inactive", "--data", data, "--since", "90d") == 0

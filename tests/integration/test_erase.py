@@ -17,7 +17,7 @@ from clickhouse_connect.driver.client import Client
 from consumer import erasures as module
 from consumer.audit import audit
 from consumer.erasures import Erasures
-from consumer.store import rows
+from consumer.store import execute, rows
 from tests.integration.test_cli_lists import ask, data, happen, happened
 from tests.store import HUMAN, NOW, batch, block, body, client, raw, writer
 from tests.unit.mint_kit import heliograph
@@ -59,16 +59,20 @@ def test_all_of_a_person_goes_and_old_copies_bring_nothing_back(
     made = writer(client)
     made.write(batch(block(everything())))
     made.write(batch(block([body(recipient="other")] * 5, 9)))
+    dates = "SELECT recipient FROM heliograph.last_opens"
+    for who in (WHO, "other"):
+        execute(client, f"INSERT INTO heliograph.last_opens VALUES ('{who}', today())")
     store = tmp_path / "store"
     assert holds(store, WHO)
     assert holds(store, AGENT)
     erasures = Erasures(client, "heliograph")
     found = erasures.find([WHO])
-    assert (found.events, found.dead, found.message_ids) == (4, 1, [MAIL.strip("<>")])
+    assert found == (4, 1, [MAIL.strip("<>")], True)
     assert rows(client, "SELECT count() FROM heliograph.events") == [(12,)]
     assert erasures.erase([WHO], silent) == found
     assert holds(store, WHO, AGENT, MAIL) == []
     left = "SELECT recipient, count() FROM heliograph.events GROUP BY ALL ORDER BY ALL"
+    assert rows(client, dates) == [("other",)]
     remaining = [("", 1), ("other", 7)]
     assert rows(client, left) == remaining
     assert rows(client, "SELECT reason, raw FROM heliograph.dead_letter FINAL") == [("erased", "")]

@@ -1596,3 +1596,23 @@ countIf(bitTest(did, 1)) AS clicks
     GROUP BY campaign, recipient
 ) AS r
 GROUP BY campaign;
+
+-- 0023_last_opens.sql
+
+-- In hygiene mode, of each recipient of whom anything was seen the date (UTC) of the last open of
+-- class human or proxy; 1970-01-01 where there was none. Earlier dates go when parts are merged,
+-- which the engine does with all that are an hour old.
+CREATE TABLE IF NOT EXISTS heliograph.last_opens_local ON CLUSTER 'main'
+(
+    recipient String CODEC(ZSTD(1)),
+    day SimpleAggregateFunction(max, Date)
+)
+ENGINE = ReplicatedAggregatingMergeTree
+ORDER BY recipient
+SETTINGS fsync_after_insert = 1, fsync_part_directory = 1, min_age_to_force_merge_seconds = 3600;
+
+-- 0024_last_opens.cluster.sql
+
+-- The dates of a cluster; of each recipient any shard may have some.
+CREATE TABLE IF NOT EXISTS heliograph.last_opens ON CLUSTER 'main' AS heliograph.last_opens_local
+ENGINE = Distributed('main', heliograph, last_opens_local, cityHash64(recipient));
