@@ -127,7 +127,7 @@ def test_an_insert_that_outlives_its_client(database: tuple[str, str], fenced: b
     url, name = database
     journal = new_journal()
     at = client(url)
-    make_slow(at, name, 1.5)
+    make_slow(at, name, 2.5)
     killed_while_inserting(url, name, journal)
     second = a_writer(at, name)
     if fenced:
