@@ -143,10 +143,15 @@ class Loop:
                     await self._begin(partition, lane)
 
     async def _begin_due(self, last: bool) -> None:
-        """Write the batches whose time has come, and the largest ones until the rest is bounded."""
+        """Write the batches whose time has come, and the largest ones until the rest is bounded.
+
+        Where writing does not keep up, a batch grows meanwhile: larger ones cost less.
+        """
+        await self._settle(_UNDER_WAY)
         lanes = [(p, lane) for p, lane in self._lanes.items() if lane.batch.blocks]
-        for partition, lane in lanes:
-            if last or lane.batch.due(time.monotonic()):
+        for partition, lane in sorted(lanes, key=lambda item: item[1].batch.opened_at):
+            free = len(self._under_way) < _UNDER_WAY
+            if last or (free and lane.batch.due(time.monotonic())):
                 await self._begin(partition, lane)
         # Partitions may be many: what waits of all of them together is bounded as well.
         lanes.sort(key=lambda item: item[1].batch.size)

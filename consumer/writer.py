@@ -43,7 +43,7 @@ SELECT
     {user_agent}, {accept_language}, {referer}, prefetch, key_id, {verdict}, {segment}, detail,
     consent, {line}
 FROM {stage}
-WHERE {young} AND NOT {gone} AND {here} AND {absent}
+WHERE {which} AND NOT {gone} AND {absent}
 """
 #: Hits of one address have one number in their network while a salt holds, and nobody can go back.
 _LINE: Final = """
@@ -67,7 +67,7 @@ FROM
         journal, intDiv(toUInt64(seq), {_CELL}) AS cell, count() AS events,
         groupBitmapState(toUInt64(seq)) AS seqs
     FROM {{stage}}
-    WHERE {{young}} AND NOT {{gone}} AND {{here}}
+    WHERE {{which}}
     GROUP BY journal, cell
 ) AS new
 LEFT JOIN
@@ -95,12 +95,11 @@ _ABSENT: Final = f"""
 )
 LIMIT 1 BY journal, seq
 """
-#: All that is staged; what of it should be in the store, and is; what is kept out as erased.
+#: All that is staged; what of it should be in the store, and what is.
 _LOOK: Final = f"""
 SELECT
     (SELECT count() FROM {{stage}}), sum(bitmapCardinality(new.seqs)),
-    sum(bitmapAndCardinality(new.seqs, old.seqs)),
-    (SELECT countIf({{gone}}) FROM {{stage}} WHERE {{here}})
+    sum(bitmapAndCardinality(new.seqs, old.seqs))
 {_CELLS}
 """
 #: Runs of seqs that one statement looks for, and how wide a run may be: a batch that holds old
@@ -303,13 +302,7 @@ class Writer:
                 events=self._events, one_block=_ONE_BLOCK, absent=absent.format(**wanted), **wanted
             )
             execute(self._client, sql)
-            staged, different, there, gone = self.look(ranges, whole=whole)
-            if staged != events:
-                raise StoreTrouble("the staging table lost what was loaded")
-            if gone:
-                which = "{gone} AND {here}".format(**wanted)
-                self._erasures.name(self.stage.table, which)
-            missing = different - there
+            missing = self._missing(ranges, events, whole=whole)
             if not missing:
                 return
         raise StoreTrouble(f"{missing} events are not in the store after their insert")
@@ -332,23 +325,37 @@ class Writer:
             kept[name] = f"if({holds}, {value}, {0 if name in ('line', 'sent_at') else repr('')})"
         return kept
 
-    def look(self, ranges: list[Range], *, whole: bool = True) -> tuple[int, int, int, int]:
-        """How many are staged; how many of some runs should be in the store, and how many are, and
-        how many are kept out as erased.
-        """
+    def _missing(self, ranges: list[Range], events: int, *, whole: bool) -> int:
+        """How many of some runs should be in the store, and are not."""
+        staged, different, there = self.look(ranges, whole=whole)
+        if staged != events:
+            raise StoreTrouble("the staging table lost what was loaded")
+        if different > there:
+            # Kept out, perhaps. To ask of everything who is erased would double what a look costs.
+            wanted = self._wanted(ranges, whole=whole)
+            self._erasures.name(self.stage.table, "{gone} AND {here}".format(**wanted))
+            _, different, there = self.look(ranges, "NOT {gone}".format(**wanted), whole=whole)
+        return different - there
+
+    def look(
+        self, ranges: list[Range], only: str = "1", *, whole: bool = True
+    ) -> tuple[int, int, int]:
+        """How many are staged; how many of some runs should be in the store, and how many are."""
         wanted = self._wanted(ranges, whole=whole)
-        staged, different, there, gone = rows(self._client, _LOOK.format(**wanted))[0]
-        return staged, different, there, gone
+        wanted["which"] += f" AND {only}"
+        staged, different, there = rows(self._client, _LOOK.format(**wanted))[0]
+        return staged, different, there
 
     def _wanted(self, ranges: list[Range], *, whole: bool) -> dict[str, str]:
+        here = "1" if whole else f"({' OR '.join(found.sql for found in ranges)})"
         cells = {cell for found in ranges for cell in found.cells}
         journals = ", ".join(sorted({f"'{found.journal}'" for found in ranges}))
         return {
             "stage": self.stage.table,
             "all_events": self._all_events,
-            "young": self._young,
             "gone": self._erasures.gone(self.stage.table),
-            "here": "1" if whole else f"({' OR '.join(found.sql for found in ranges)})",
+            "here": here,
+            "which": f"{self._young} AND {here}",
             "journals": journals,
             "cells": ", ".join(map(str, sorted(cells))),
         }

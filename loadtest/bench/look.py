@@ -44,7 +44,7 @@ def measured(store: Path, size: int) -> dict[str, list[float]]:
             times = []
             for _ in range(1 + _RUNS):
                 began = time.perf_counter()
-                _, wanted, there, _ = writer.look(staged.ranges)
+                _, wanted, there = writer.look(staged.ranges)
                 times.append((time.perf_counter() - began) * 1000)
             if (wanted, there) != (batch.rows, batch.rows * (what == "repeated")):
                 raise RuntimeError(f"{what}: of {batch.rows} events {there} of {wanted} were found")
