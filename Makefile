@@ -17,9 +17,9 @@ EXPORT := $(BIN)/uv export --frozen --no-emit-project --no-header --no-annotate 
 up: install
 	@exec $(BIN)/heliograph up $(UP)
 
-# Four processes share all tests, most of which wait more than they compute.
+# Three processes share all tests, most of which wait more than they compute.
 test: install-dev
-	$(BIN)/python -m pytest $(or $(ARGS),-n 4)
+	$(BIN)/python -m pytest $(or $(ARGS),-n 3)
 
 lint: install-dev
 	$(BIN)/ruff check .

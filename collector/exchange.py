@@ -96,7 +96,7 @@ class Exchange:
         self._read_file()
         self.waiting = set(self._known)
         behind = True
-        while True:
+        while not consumer._client._sync_task.done():  # else it may wait for ever: aiokafka #712
             if behind and all([await consumer.position(p) >= ends[p] for p in places]):
                 behind, self.trouble = False, ""
                 _mark(self._path.with_name(READ))

@@ -20,6 +20,8 @@ SESSION_MS = 10_000
 _PAUSE: Final = 1.0
 #: How long an answer to a commit is waited for, in seconds.
 _PATIENCE: Final = 30.0
+#: How long leaving the group is waited for, by itself and once told to end, in seconds.
+_LEAVING: Final = (SESSION_MS / 1000, 1.0)
 
 
 class KafkaSource(ConsumerRebalanceListener):  # type: ignore[misc]
@@ -48,7 +50,7 @@ class KafkaSource(ConsumerRebalanceListener):  # type: ignore[misc]
             except KafkaError as error:
                 _log.warning("Kafka does not answer, trying again: %s", error)
                 self._report(f"{type(error).__name__}: {error}")
-                await consumer.stop()
+                await _leave(consumer)
                 await asyncio.sleep(pause)
                 pause = min(pause * 2, 5.0)
             else:
@@ -81,6 +83,10 @@ class KafkaSource(ConsumerRebalanceListener):  # type: ignore[misc]
 
     async def poll(self, timeout: float) -> Mapping[Partition, Sequence[Block]]:
         """See `Source`. Kafka's absence is waited out; what is raised here a client never heals."""
+        if self._joined._client._sync_task.done():
+            # Of an error that it did not expect, and nobody is told: https://github.com/
+            # aio-libs/aiokafka/issues/712. What needs to know a partition's broker waits for ever.
+            raise Fenced("the client has lost its view of the cluster")
         try:
             with _cut_off():
                 found = await self._joined.getmany(timeout_ms=int(timeout * 1000))
@@ -129,12 +135,21 @@ class KafkaSource(ConsumerRebalanceListener):  # type: ignore[misc]
         """Leave the group."""
         if self._consumer is not None:
             consumer, self._consumer = self._consumer, None
-            with contextlib.suppress(KafkaError, Fenced):
-                with _cut_off():  # by a fetch of its own that it cancels, and then waits for
-                    await consumer.stop()
-                return
-            with contextlib.suppress(KafkaError):  # it has stopped half-way
-                await consumer._client.close()
+            await _leave(consumer)
+
+
+async def _leave(consumer: AIOKafkaConsumer) -> None:
+    """Stop a consumer. One that hangs in doing so is left alone: its session ends by itself."""
+    leaving = asyncio.create_task(consumer.stop())
+    for patience in _LEAVING:
+        await asyncio.wait([leaving], timeout=patience)
+        if leaving.done():
+            break
+        _log.warning("leaving the group takes too long")
+        leaving.cancel()  # it waits for a task of its own that has missed its cancellation
+    if not leaving.done() or leaving.cancelled() or leaving.exception():
+        with contextlib.suppress(KafkaError, TimeoutError):  # it has stopped half-way
+            await asyncio.wait_for(consumer._client.close(), _PAUSE)
 
 
 @contextlib.asynccontextmanager

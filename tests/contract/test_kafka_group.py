@@ -112,6 +112,19 @@ async def test_who_has_left_or_was_never_given_a_partition_is_fenced(kafka_kit: 
         await source.commit((kafka_kit.topic, 0), blocks)
 
 
+async def test_a_client_whose_view_of_the_cluster_died_is_replaced(kafka_kit: KafkaKit) -> None:
+    """Of that nobody is told: aiokafka waits for ever for what needs it, and so did we."""
+    sent = await kafka_kit.append(1)
+    source = await kafka_kit.open()
+    assert await take(source, 1)
+    source._consumer._client._sync_task.cancel()  # type: ignore[attr-defined]
+    await asyncio.sleep(0)
+    with pytest.raises(Fenced, match="view of the cluster"):
+        await source.poll(0.1)
+    await source.rejoin()
+    assert places(await take(source, 1)) == [sent]
+
+
 async def test_many_partitions_come_each_in_order(kafka_broker: Broker) -> None:
     topic = f"source-{new_journal()}"
     await make_topic(kafka_broker.bootstrap, topic, 8)

@@ -45,7 +45,7 @@ def served(root: Path, sync: Sync, groups: int = 16) -> list[Op]:
 
     with recording(root) as recorder:
         asyncio.run(serve())
-    return recorder.ops
+    return list(recorder.ops)  # a sync may still be on its way
 
 
 def promised(ops: list[Op], sync: Sync) -> int:
