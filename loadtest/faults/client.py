@@ -1,8 +1,9 @@
 """A client that keeps to a rate whatever happens to the server, and logs each answer it received.
 
-`python -m loadtest.faults.client PORT PATHS LOG RATE FIRST` asks for the paths of a file in turn,
-request n with a user agent that ends in n, until its stdin ends. Of ten requests one comes on a
-connection of its own, the others on kept ones. LOG gets a RECORD for each 200 with the pixel, as
+`python -m loadtest.faults.client PORT PATHS LOG RATE FIRST MOST` asks for the paths of a file in
+turn, request n with a user agent that ends in n, until its stdin ends. Of ten requests one comes on
+a connection of its own, the others on kept ones; where MOST are open, what finds none free is not
+sent. LOG gets a RECORD for each 200 with the pixel, as
 soon as it is there. At the end it prints a line of JSON: `Told`.
 """
 
@@ -24,7 +25,6 @@ AGENT: Final = "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Thunder
 PIXEL_END: Final = bytes.fromhex("02024401003b")
 _FRESH_ONE_IN: Final = 10
 _PATIENCE: Final = 5.0  # seconds until a request counts as not answered
-_MOST: Final = 500  # connections; more requests at a time are not sent
 _BEHIND: Final = 1.0  # seconds; what should have been sent earlier is not sent
 _TICK: Final = 0.001
 
@@ -42,8 +42,9 @@ class Asked:
 class Client:
     """All connections."""
 
-    def __init__(self, port: int, paths: list[str], log: int, first: int) -> None:
+    def __init__(self, port: int, paths: list[str], log: int, first: int, most: int) -> None:
         self._port, self._paths, self._log, self._next = port, paths, log, first
+        self._most = most
         self._poll = select.epoll()
         self._all: dict[int, Asked] = {}
         self._free: list[Asked] = []
@@ -93,7 +94,7 @@ class Client:
             self._send(asked)
 
     def _connect(self, fresh: bool) -> Asked | None:
-        if len(self._all) >= _MOST:
+        if len(self._all) >= self._most:
             self.told["unsent"] += 1
             return None
         sock = socket.socket()
@@ -183,9 +184,10 @@ class Client:
 
 def main() -> None:
     """Entry point."""
-    _, port, paths, log, rate, first = sys.argv
+    _, port, paths, log, rate, first, most = sys.argv
     descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-    client = Client(int(port), Path(paths).read_text().split(), descriptor, int(first))
+    listed = Path(paths).read_text().split()
+    client = Client(int(port), listed, descriptor, int(first), int(most))
     gc.disable()
     began = time.monotonic()
     client.run(float(rate))

@@ -91,7 +91,7 @@ def _without_descriptors(trial: Trial, line: Line, base: float, note: str) -> No
     """More connections than an edge has descriptors for."""
     seconds = trial.size("14 seconds")
     limited = _limited(line)
-    load = line.load(limited)
+    load = line.load(limited, most=_DESCRIPTORS // 3)  # it alone could keep them all
     (worker,) = limited.pids("collector.worker")
     idle = _attack(limited, _CONNECTIONS, b"GET")
     until(lambda: "no connection can be accepted" in limited.running.said, 60)

@@ -169,12 +169,12 @@ class Line:
         consumer.kind = Quick if self._quick else Process
         return consumer
 
-    def load(self, edge: Edge | None = None, rate: float = 0.0) -> Load:
-        """A load on an edge, answered when this returns."""
+    def load(self, edge: Edge | None = None, rate: float = 0.0, most: int = 500) -> Load:
+        """A load on an edge, over so many connections; answered when this returns."""
         edge = edge or self.edge
         paths = self._paths(edge)
         first = TOKENS * 1_000_000 * len(self.loads)
-        made: Load = self._keep(Load(self.home, edge.port, paths, rate or self.rate, first))
+        made: Load = self._keep(Load(self.home, edge.port, paths, rate or self.rate, first, most))
         self.loads.append(made)
         until(lambda: made.answered() > 0, 60)
         return made

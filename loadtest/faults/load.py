@@ -15,16 +15,18 @@ _END_SECONDS: Final = 20
 
 
 class Load:
-    """Requests at a rate, numbered from `first` on, until `stop()`."""
+    """Requests at a rate, numbered from `first` on, over `most` connections, until `stop()`."""
 
-    def __init__(self, home: Path, port: int, paths: list[str], rate: float, first: int) -> None:
+    def __init__(
+        self, home: Path, port: int, paths: list[str], rate: float, first: int, most: int
+    ) -> None:
         self.first, self.rate = first, rate
         self.told: dict[str, float] = {}
         self.log = home / f"answers-{first}.bin"
         self.log.touch()
         listed = home / f"paths-{first}"
         listed.write_text("\n".join(paths))
-        words = map(str, (port, listed, self.log, rate, first))
+        words = map(str, (port, listed, self.log, rate, first, most))
         self._process = subprocess.Popen(
             [sys.executable, "-m", "loadtest.faults.client", *words],
             cwd=Path(__file__).parents[2],
