@@ -83,7 +83,7 @@ def _endless_heads(trial: Trial, edge: Edge, worker: int) -> float:
     time.sleep(1)
     each = (memory([worker]) - before) / _ENDLESS / 1024
     # What the load takes meanwhile is in it too: of 200 heads a noisy machine says up to 64 KiB.
-    most = 64 if trial.size("patience") == 1 else 96
+    most = 64 if trial.patience == 1 else 96
     trial.hold(each <= most, f"an endless head costs {each:.0f} KiB")
     _end(endless)
     return each
