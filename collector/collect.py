@@ -83,25 +83,27 @@ async def serve(
         ports = {child.name: child.health_port for child in children if child.health_port}
         own = CollectorRegistry()
         panel = health.Panel(ports, lambda: supervisor.draining, own)
-        watched = {child.name: child.health_port for child in workers}
-        watch = Watch(watched.keys(), supervisor.pids, partial(health.alive, watched), own)
+        watch = _watch(workers, supervisor, own)
         health_url = "http://" + host_port(*health_socket.getsockname()[:2])
         running = Running(port, settings.public_url, health_url)
         runner = await health.serve(health_socket, panel.state, panel.metrics)
         waiting = asyncio.create_task(_when_ready(panel, lambda: on_ready(running)))
         waiting.add_done_callback(lambda task: _end_on(task, supervisor))
-        indexing = asyncio.create_task(optout_compact.keep(settings))
-        watching = asyncio.create_task(watch.run())
+        chores = [asyncio.create_task(c) for c in (optout_compact.keep(settings), watch.run())]
         try:
             code = await supervisor.run()
             if waiting.done():
                 waiting.result()  # raises what kept it from being announced
             return code
         finally:
-            waiting.cancel()
-            indexing.cancel()
-            watching.cancel()
+            for task in (waiting, *chores):
+                task.cancel()
             await runner.cleanup()
+
+
+def _watch(workers: Sequence[Child], supervisor: Supervisor, own: CollectorRegistry) -> Watch:
+    ports = {child.name: child.health_port for child in workers}
+    return Watch(ports.keys(), supervisor.pids, partial(health.alive, ports), own)
 
 
 def _workers(
