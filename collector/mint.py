@@ -60,7 +60,7 @@ class SendRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 class Minted(NamedTuple):
     """The URLs of one send, its recipient as sealed, and the body of the event that records it
     (b"" where the consent mode records none). `optout_url` is the page where the recipient opts
-    out, "" where the URLs name none.
+    out, "" in the modes that name none: they record nothing of a person.
 
     The URLs may be used once the body is in a journal or has been answered for.
     """

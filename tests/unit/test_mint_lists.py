@@ -58,6 +58,8 @@ def test_the_lists_consent(data: Path, capfd: Capture, monkeypatch: pytest.Monke
         assert "line 8: consent ''" in told
         assert "5 minted, 2 refused" in told
         urls = [row["pixel_url"] for row in table(out)]
+        optouts = [bool(row["optout_url"]) for row in table(out)]
+        assert optouts == [opened(data, url)[0].recipient != "" for url in urls], "off has none"
         assert (urls[0] == urls[1]) == (most == "anonymous")
         assert urls[2] == urls[3] != urls[4]
         sealed[campaign, most] = [opened(data, url)[0].mode.word for url in urls]
