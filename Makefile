@@ -20,8 +20,8 @@ up: install
 # Three processes share the tests; the fault experiments, which hold a load, have the machine alone.
 EXPERIMENTS := tests/faults/test_experiments.py
 test: install-dev
-	$(BIN)/python -m pytest $(or $(ARGS),-n 3 --ignore=$(EXPERIMENTS))
-	$(if $(ARGS),,$(BIN)/python -m pytest $(EXPERIMENTS))
+	$(BIN)/python $(if $(ARGS),-m pytest $(ARGS),tests/alone.py -n 3 --ignore=$(EXPERIMENTS))
+	$(if $(ARGS),,$(BIN)/python tests/alone.py $(EXPERIMENTS))
 
 lint: install-dev
 	$(BIN)/ruff check .
