@@ -211,8 +211,12 @@ class Master:
         self, tally: Tally, rows: Rows
     ) -> tuple[Difference, float, list[str], list[str]]:
         answered = self._run.keys(tally.answered)
-        expected = sum(answered.values())
-        counted = settle(rows.count, expected, self._is_idle, time.monotonic, gevent.sleep)
+        asked = self._run.keys(tally.answered + tally.unknown)
+
+        def complete() -> bool:  # by reader: one too many is not one that is still missing
+            return not compare(asked, {}, rows.by_key()).lost
+
+        counted = settle(rows.count, complete, self._is_idle, time.monotonic, gevent.sleep)
         difference = compare(answered, self._run.keys(tally.unknown), rows.by_key())
         faults, notes = unsound(audit(self._settings), rows.journals())
         if others := rows.others() - self._others:

@@ -60,20 +60,20 @@ class Rows:
 
 def settle(
     count: Callable[[], int],
-    expected: int,
+    complete: Callable[[], bool],
     idle: Callable[[], bool],
     now: Callable[[], float],
     sleep: Callable[[float], object],
 ) -> float:
-    """Wait until nothing more is counted: a moment after all that is expected, and if some are
-    missing until the line is `idle`, or long enough. Gives the seconds until the last was."""
+    """Wait until nothing more is counted: a moment after what was asked is `complete`, and if some
+    is missing until the line is `idle`, or long enough. Gives the seconds until the last was."""
     began = changed = asked = now()
     last = -1
     while now() - changed < PATIENCE:
         if (found := count()) != last:
             last, changed = found, now()
         if now() - max(changed, asked) >= QUIET:
-            if last >= expected or idle():
+            if complete() or idle():
                 break
             asked = now()
         sleep(0.2)

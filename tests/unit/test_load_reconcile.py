@@ -94,19 +94,19 @@ def test_what_is_cut_off_stays_open() -> None:
 
 
 def test_it_waits_for_the_last_row_and_a_moment_longer() -> None:
-    def waited(rows: list[int], expected: int, idle: bool = False) -> tuple[float, float]:
+    def waited(rows: list[int], complete: bool, idle: bool = False) -> tuple[float, float]:
         """Seconds to the last row, and to the end."""
         time = [0.0]
         told = settle(
-            lambda: rows.pop(0) if len(rows) > 1 else rows[0], expected, lambda: idle,
+            lambda: rows.pop(0) if len(rows) > 1 else rows[0], lambda: complete, lambda: idle,
             lambda: time[0], lambda seconds: time.__setitem__(0, time[0] + seconds),
         )  # fmt: skip
         return round(told, 1), time[0]
 
-    assert waited([0, 3, 5], 5) == (0.4, pytest.approx(0.4 + QUIET, abs=0.3))
-    assert waited([5, 5, 6], 5) == (0.4, pytest.approx(0.4 + QUIET, abs=0.3))
-    assert waited([0, 3], 5) == (0.2, pytest.approx(0.2 + PATIENCE, abs=0.3))
-    assert waited([0, 3], 5, idle=True) == (0.2, pytest.approx(0.2 + QUIET, abs=0.3))
+    assert waited([0, 3, 5], True) == (0.4, pytest.approx(0.4 + QUIET, abs=0.3))
+    assert waited([5, 5, 6], True) == (0.4, pytest.approx(0.4 + QUIET, abs=0.3))
+    assert waited([0, 3], False) == (0.2, pytest.approx(0.2 + PATIENCE, abs=0.3))
+    assert waited([0, 3], False, idle=True) == (0.2, pytest.approx(0.2 + QUIET, abs=0.3))
 
 
 def result(**more: Any) -> Outcome:
