@@ -1,4 +1,5 @@
-"""Hygiene mode: of a recipient's hits the date of the last open is kept (0023_last_opens.sql).
+"""Hygiene mode: of a recipient's hits the date of the last open is kept, and of what shows no
+reader the month, by which the entry ends (0023_last_opens.sql, 0026_last_opens_kept.sql).
 
 A date is written before its hits are verified in the store, from what is staged, also of hits that
 are too old to be stored. It is the greatest of all, so what comes again changes nothing. What the
@@ -13,13 +14,15 @@ from consumer.store import execute
 from schemas.words import pieces
 
 _STAGED: Final = """
-INSERT INTO {dates} SETTINGS async_insert = 0, short_circuit_function_evaluation = 'disable'
-SELECT
-    who, maxIf(toDate(fromUnixTimestamp64Milli(toInt64(ts), 'UTC')), bitTest({did}, 0))
+INSERT INTO {dates} (recipient, day, seen)
+SETTINGS async_insert = 0, short_circuit_function_evaluation = 'disable'
+SELECT who, maxIf(date, bitTest({did}, 0)), maxIf(toLastDayOfMonth(date), NOT bitTest({did}, 0))
 FROM
 (
     WITH {given}
-    SELECT ts, kind, '' AS detail, {recipient} AS who, {verdict} AS class
+    SELECT
+        toDate(fromUnixTimestamp64Milli(toInt64(ts), 'UTC')) AS date, kind, '' AS detail,
+        {recipient} AS who, {verdict} AS class
     FROM {stage}
     WHERE kind IN ('open', 'click') AND NOT {gone}
 )
@@ -28,9 +31,12 @@ WHERE who != '' AND bitTest({did}, 6)
 GROUP BY who
 """
 _STORED: Final = """
-INSERT INTO {dates} SETTINGS async_insert = 0, max_bytes_before_external_group_by = 268435456,
+INSERT INTO {dates} (recipient, day, seen)
+SETTINGS async_insert = 0, max_bytes_before_external_group_by = 268435456,
     max_bytes_ratio_before_external_group_by = 0
-SELECT recipient, maxIf(toDate(ts), bitTest(did, 0))
+SELECT
+    recipient, maxIf(toDate(ts), bitTest(did, 0)),
+    maxIf(toLastDayOfMonth(toDate(ts)), NOT bitTest(did, 0))
 FROM {database}.events
 WHERE kind IN ('open', 'click') AND recipient != '' AND bitTest(did, 6)
     AND recipient GLOBAL NOT IN (SELECT recipient FROM {database}.optouts)

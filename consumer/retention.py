@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 _RULE: Final = re.compile(r"toInterval(Day|Hour)\((\d+)\)([^,]*?WHERE[^)]*\)|)")
 _TTL: Final = re.compile(r" TTL (toDateTime\(ts\).*?)(?: SETTINGS|$)")
 _RAW_TTL: Final = re.compile(r"`raw` String[^,]*? TTL at \+ toIntervalDay\((\d+)\)")
+_LAST_OPEN_TTL: Final = re.compile(r" TTL .*?toIntervalDay\((\d+)\)")
 _BEHIND: Final = re.compile(r"ENGINE = Distributed\([^,]+, [^,]+, '?(\w+)'?")
 _HITS: Final = tuple(kind for name in HYGIENE for kind in KINDS[name])
 
@@ -26,12 +27,13 @@ _HITS: Final = tuple(kind for name in HYGIENE for kind in KINDS[name])
 @dataclass(frozen=True)
 class Retention:
     """Days by kind of event, without those kept for ever; days of the dead letter's text; whether
-    hits leave the date of the last open.
+    hits leave the date of the last open, and the days that it is kept.
     """
 
     days: Mapping[str, int] = field(default_factory=dict)
     dead_letter: int = 0
     hygiene: bool = False
+    last_open: int = 0
 
     @classmethod
     def of(cls, settings: ConsumerSettings) -> "Retention":
@@ -40,8 +42,10 @@ class Retention:
         if settings.hygiene:
             given |= dict.fromkeys(HYGIENE, 1)
         kinds = {kind: given[name] for name, found in KINDS.items() for kind in found}
+        days = {kind: days for kind, days in kinds.items() if days}
         dead = settings.kept_days.get("dead_letter", 30)
-        return cls({kind: days for kind, days in kinds.items() if days}, dead, settings.hygiene)
+        last_open = settings.kept_days.get("last_open", settings.retention_days)
+        return cls(days, dead, settings.hygiene, last_open)
 
     @classmethod
     def stored(cls, client: "Client", database: str) -> "Retention":
@@ -64,7 +68,8 @@ class Retention:
             days |= dict.fromkeys(kinds, int(number) // (24 if unit == "Hour" else 1))
             hygiene |= unit == "Hour"
         raw = _RAW_TTL.search(_made(definition, "dead_letter"))
-        return cls(days, int(raw[1]) if raw else 0, hygiene)
+        last = _LAST_OPEN_TTL.search(_made(definition, "last_opens"))
+        return cls(days, int(raw[1]) if raw else 0, hygiene, int(last[1]) if last else 0)
 
     @property
     def shortest(self) -> int:
@@ -74,8 +79,11 @@ class Retention:
     @property
     def window(self) -> int:
         """The days back for which it is known who read; 0: all."""
-        hits = _HITS if self.hygiene else ()
-        return min((days for kind, days in self.days.items() if kind not in hits), default=0)
+        kept = dict(self.days)
+        if self.hygiene:
+            kept = {kind: days for kind, days in kept.items() if kind not in _HITS}
+            kept |= {"last_open": self.last_open} if self.last_open else {}
+        return min(kept.values(), default=0)
 
     def young(self, now: float) -> str:
         """SQL of whether a staged event is not older than it is kept."""
@@ -102,6 +110,10 @@ class Retention:
             )
             what = f"MODIFY TTL {rules}" if rules else "REMOVE TTL"
             execute(client, f"{alter.format('events')} {what}")
+        if there.last_open != self.last_open:
+            rule = f"MODIFY TTL greatest(day, seen) + toIntervalDay({self.last_open})"
+            execute(client, f"{alter.format('last_opens')} "
+                            f"{rule if self.last_open else 'REMOVE TTL'}")  # fmt: skip
         if there.dead_letter != self.dead_letter:
             # Where a line stood stays for the audit.
             for column, codec in (("raw", "CODEC(ZSTD(3))"), ("reason", "")):

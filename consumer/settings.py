@@ -18,6 +18,8 @@ KINDS: Final[Mapping[str, tuple[str, ...]]] = {
 }
 #: Of these hygiene mode keeps a day.
 HYGIENE: Final = ("open", "click", "receipt")
+#: And what is no event: the dates of hygiene mode.
+_NAMED: Final = (*KINDS, "last_open", "dead_letter")
 _KEPT: Final = re.compile(r"(\w+)=(\d{1,4})d")
 
 
@@ -51,7 +53,7 @@ class ConsumerSettings(KafkaSettings, frozen=True, kw_only=True):
     retention: Annotated[
         tuple[str, ...],
         Meta(description="of some kinds other days, e.g. open=400d,click=400d,send=730d,"
-             "receipt=400d,dead_letter=30d; 0d: for ever"),
+             "receipt=400d,last_open=1095d,dead_letter=30d; 0d: for ever"),
     ] = ()  # fmt: skip
     hygiene: Annotated[
         bool,
@@ -78,8 +80,8 @@ class ConsumerSettings(KafkaSettings, frozen=True, kw_only=True):
         super().check()
         for text in self.retention:
             found = _KEPT.fullmatch(text)
-            if not found or found[1] not in (*KINDS, "dead_letter") or int(found[2]) > 9125:
-                names = ", ".join((*KINDS, "dead_letter"))
+            if not found or found[1] not in _NAMED or int(found[2]) > 9125:
+                names = ", ".join(_NAMED)
                 raise ValueError(f"retention {text!r} is not KIND=DAYSd with one of {names}")
             if self.hygiene and found[1] in HYGIENE:
                 raise ValueError(

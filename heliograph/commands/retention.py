@@ -27,7 +27,8 @@ def run(args: Namespace) -> int:
     with open_store(read(ConsumerSettings, args)) as store:
         found = kept.in_force(store)
     days = {name: found.days.get(kinds[0]) for name, kinds in KINDS.items()}
-    days |= {"dead_letter": found.dead_letter or None, "optout": None}
+    days |= {"last_open": found.last_open or None, "dead_letter": found.dead_letter or None}
+    days["optout"] = None
     lines = [["kind", "days"], *([name, number] for name, number in days.items())]
     body = b"".join(msgspec.json.encode(line) + b"\n" for line in lines)
     output.write(Answer(output.FORMAT, iter([body])), args.format, sys.stdout)

@@ -61,7 +61,7 @@ def test_all_of_a_person_goes_and_old_copies_bring_nothing_back(
     made.write(batch(block([body(recipient="other")] * 5, 9)))
     dates = "SELECT recipient FROM heliograph.last_opens"
     for who in (WHO, "other"):
-        execute(client, f"INSERT INTO heliograph.last_opens VALUES ('{who}', today())")
+        execute(client, f"INSERT INTO heliograph.last_opens VALUES ('{who}', today(), today())")
     store = tmp_path / "store"
     assert holds(store, WHO)
     assert holds(store, AGENT)

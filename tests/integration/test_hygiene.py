@@ -137,13 +137,14 @@ def test_what_the_commands_say(
     assert heliograph("reclassify", "--data", data) == 0
     assert "dates of last opens stay" in capsys.readouterr().err
     assert {row["kind"]: row["days"] for row in ask(capsys, data, "retention")} == {
-        "send": None, "open": 1, "click": 1, "receipt": 1, "dead_letter": 30, "optout": None,
+        "send": None, "open": 1, "click": 1, "receipt": 1, "last_open": None, "dead_letter": 30,
+        "optout": None,
     }  # fmt: skip
     whole = ask(capsys, data, "export", "long-ago")
     assert whole["last_open"] == [day(int(time.time()) - 200 * DAY)]
     assert [row["kind"] for row in whole["events"]] == ["sent", "sent"]
     assert ask(capsys, data, "export", "apple")["last_open"] == [
-        "none by a person, but something was seen"
+        f"none by a person; something else in {day(int(time.time()) - 5 * DAY)[:7]} or before"
     ]
     assert heliograph("erase", "long-ago", "--data", data) == 0
     assert '"last_open": true' in capsys.readouterr().out
@@ -151,6 +152,33 @@ def test_what_the_commands_say(
     whole = ask(capsys, data, "export", "long-ago")
     assert (whole["events"], whole["last_open"]) == ([], [])
     assert heliograph("audit", "--data", data) == 0
+
+
+def test_the_dates_end(client: Client) -> None:
+    """By the open, and where there was none by the month of what else was seen."""
+    now = int(time.time())
+    for kept in (
+        Retention.of(ConsumerSettings(hygiene=True, retention=("last_open=100d", "send=900d"))),
+        Retention.of(ConsumerSettings(hygiene=True, retention_days=100)),
+    ):
+        kept.apply(client, "heliograph")
+        assert Retention.stored(client, "heliograph") == kept
+        assert (kept.last_open, kept.window) == (100, 100)
+        mutations = rows(client, "SELECT count() FROM system.mutations")
+        kept.apply(client, "heliograph")
+        assert rows(client, "SELECT count() FROM system.mutations") == mutations, "only if it must"
+    seen = ((40, HUMAN), (150, HUMAN), (40, APPLE), (150, APPLE))
+    bodies = [
+        body(ts=(now - days * DAY) * 1000, recipient=f"{agent[-3:]}{days}", user_agent=agent)
+        for days, agent in seen
+    ]
+    writer(client, retention=kept).write(batch(block(bodies)))
+    execute(client, "OPTIMIZE TABLE heliograph.last_opens FINAL")
+    assert rows(client, DATES) == [
+        (f"{APPLE[-3:]}40", "1970-01-01"), (f"{HUMAN[-3:]}40", day(now - 40 * DAY)),
+    ]  # fmt: skip
+    ON.apply(client, "heliograph")
+    assert Retention.stored(client, "heliograph") == ON
 
 
 def test_a_retention_of_hits_contradicts_it() -> None:

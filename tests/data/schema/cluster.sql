@@ -1616,3 +1616,18 @@ SETTINGS fsync_after_insert = 1, fsync_part_directory = 1, min_age_to_force_merg
 -- The dates of a cluster; of each recipient any shard may have some.
 CREATE TABLE IF NOT EXISTS heliograph.last_opens ON CLUSTER 'main' AS heliograph.last_opens_local
 ENGINE = Distributed('main', heliograph, last_opens_local, cityHash64(recipient));
+
+-- 0026_last_opens_kept.sql
+
+-- So that an entry of whom no open was seen can end: the last day of the month in which something else
+-- was last seen; 1970-01-01 where there was only opens. Entries of before count as seen now.
+ALTER TABLE heliograph.last_opens_local ON CLUSTER 'main'
+    ADD COLUMN IF NOT EXISTS seen SimpleAggregateFunction(max, Date) DEFAULT today();
+
+ALTER TABLE heliograph.last_opens_local ON CLUSTER 'main' MATERIALIZE COLUMN seen;
+
+-- 0027_last_opens_kept.cluster.sql
+
+-- What 0026 added.
+ALTER TABLE heliograph.last_opens ON CLUSTER 'main'
+    ADD COLUMN IF NOT EXISTS seen SimpleAggregateFunction(max, Date) DEFAULT today();

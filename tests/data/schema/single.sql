@@ -1572,3 +1572,12 @@ CREATE TABLE IF NOT EXISTS heliograph.last_opens
 ENGINE = AggregatingMergeTree
 ORDER BY recipient
 SETTINGS fsync_after_insert = 1, fsync_part_directory = 1, min_age_to_force_merge_seconds = 3600;
+
+-- 0026_last_opens_kept.sql
+
+-- So that an entry of whom no open was seen can end: the last day of the month in which something else
+-- was last seen; 1970-01-01 where there was only opens. Entries of before count as seen now.
+ALTER TABLE heliograph.last_opens
+    ADD COLUMN IF NOT EXISTS seen SimpleAggregateFunction(max, Date) DEFAULT today();
+
+ALTER TABLE heliograph.last_opens MATERIALIZE COLUMN seen;
