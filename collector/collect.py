@@ -63,6 +63,7 @@ async def serve(
     supervisor. `on_ready` is called once, when everything is ready. Raises StartError.
     """
     check(settings)
+    await optout_compact.begin(settings)
     _allow_many_connections()
     with contextlib.ExitStack() as sockets:
 

@@ -45,7 +45,8 @@ class Keeper:
         except OSError as error:
             log.error("an opt-out could not be kept: %s", error)
             return False
-        self.optouts.refresh()
+        for name in changed:  # as when the file is read again
+            self.optouts.recipients.put(name, out)
         return True
 
 

@@ -1,12 +1,15 @@
 """Who has opted out: a file of sealed entries that is only added to, and what one knows of it.
 
 Any process may add: it takes the file's lock, ends a line that another was killed in, writes whole
-lines and syncs them. Readers take only whole lines, and skip those that are no entry.
+lines and syncs them. Readers take only whole lines, and skip those that are no entry. They read in
+steps of a millisecond. What is much, or all of another file, they read beside what they know, from
+the index on, while they follow the file's end: so a single entry holds at once all the same.
 """
 
 import fcntl
 import os
-from collections.abc import Iterable, Iterator, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -17,6 +20,13 @@ from schemas.optout import Entry, Sealer
 
 #: What one look at the file reads: some hundred entries, which take about a millisecond.
 STEP_BYTES: Final = 16 << 10
+#: More than this is not read into memory entry by entry where there will be an index: some 300,000.
+LONG: Final = 16 << 20
+#: What follows the file's end begins so far before it: what was added in the last second.
+_LAST_BYTES: Final = 1 << 20
+#: Longer than any line.
+_LINE_BYTES: Final = 1024
+_UNREAD: Final = "many opt-outs are new, and not known before their index is made"
 #: A file is not added to beyond this: five million entries.
 MAX_BYTES: Final = 256 << 20
 
@@ -51,16 +61,33 @@ class Tail:
         self._sealer = sealer
         self._inode = 0
 
-    def is_another(self) -> bool:
-        """Whether the file is not the one that was read so far. Raises OSError where it is gone."""
+    def look(self) -> tuple[bool, int]:
+        """Whether the file is not the one that was read so far, and the bytes that are not read.
+        Raises OSError where it is gone.
+        """
         try:
             found = self._path.stat()
         except FileNotFoundError:
             if not self._inode:
-                return False
+                return False, 0
             self._inode = -1  # a new one may have the number of the old one
             raise
-        return self._inode != 0 and (found.st_ino != self._inode or found.st_size < self.at)
+        another = self._inode != 0 and (found.st_ino != self._inode or found.st_size < self.at)
+        return another, found.st_size - self.at
+
+    def near_end(self) -> "Tail":
+        """One that reads what was added last, and what comes. Raises OSError."""
+        tail = Tail(self._path, self._sealer, 0, self.damaged)
+        file = os.open(self._path, os.O_RDONLY)
+        try:
+            found = os.fstat(file)
+            tail._inode = found.st_ino
+            if found.st_size > _LAST_BYTES:
+                begin = found.st_size - _LAST_BYTES
+                tail.at = begin + os.pread(file, _LINE_BYTES, begin).find(b"\n") + 1
+        finally:
+            os.close(file)
+        return tail
 
     def read(self, limit: int = STEP_BYTES) -> list[Entry] | None:
         """The entries in up to `limit` bytes more; None if there is no whole line. Raises OSError.
@@ -92,53 +119,78 @@ class Tail:
 class Optouts:
     """The recipients that have opted out, as far as this process has read them."""
 
-    def __init__(self, path: Path, hash_secret: bytes) -> None:
+    def __init__(
+        self, path: Path, hash_secret: bytes, monotonic: Callable[[], float] = time.monotonic
+    ) -> None:
         """Nothing is read yet."""
         self.trouble = ""
         self.path = path
         self.sealer = Sealer(hash_secret)
         self.recipients = OptedOut(self.sealer.name)  # stays the same object
+        self._monotonic = monotonic
         self._tail = Tail(path, self.sealer)
         self._stamp = (0, 0)  # of the index that was looked at
+        self._skipped = False  # the tail has left something out, which is read anew
+        self._anew: Iterator[bool] | None = None
 
     @property
     def damaged(self) -> int:
         """Lines that were no entries."""
         return self._tail.damaged
 
-    def step(self) -> bool:
-        """Read some of what is new; whether there may be more. What cannot be read stays known."""
+    def step(self, patience: float = 0.0) -> bool:
+        """Read some of what is new; whether there may be more. What cannot be read stays known.
+
+        For an index of what is much and new it waits some seconds, and is in trouble meanwhile.
+        """
         try:
-            if self._begin_anew():
-                return False
+            self._begin_anew(patience)
             entries = self._tail.read()
+            _apply(entries or [], self.recipients)
+            more = next(self._anew, None) if self._anew else None
         except OSError as error:
             self.trouble = f"opt-outs cannot be read: {error.strerror}"
+            self._anew, self._stamp = None, (-1, -1)
             return False
-        self.trouble = ""
-        _apply(entries or [], self.recipients)
-        return entries is not None
+        if more is None:
+            self._anew = None
+        self.trouble = _UNREAD if more is False else ""
+        return entries is not None or bool(more)
 
-    def _begin_anew(self) -> bool:
-        """Whether there was another file, or a new index. Then begin with the index, if it can be
-        used, and read the rest as a whole: nobody is in between. Raises OSError.
+    def _begin_anew(self, patience: float) -> None:
+        """Begin to read anew where there is another file, much of it, or a new index. Raises
+        OSError.
         """
-        another, stamp = self._tail.is_another(), optout_index.stamp(self.path)
-        if not another and stamp == self._stamp:
-            return False
-        self._stamp = stamp
-        index = optout_index.load(self.path, self.sealer.index_key)
-        if not (another or index):
-            return False
+        stamp = optout_index.stamp(self.path)
+        another, rest = self._tail.look()
+        begun = stamp == self._stamp
+        if another or rest > LONG or (rest and not (begun or self._tail.at)):
+            self._tail, self._skipped = self._tail.near_end(), True
+        elif begun:
+            return
+        self._stamp, self._anew = stamp, self._read_anew(patience)
+
+    def _read_anew(self, patience: float) -> Iterator[bool]:
+        """Know what the index says, if it can be used, and the file after it: nobody is in between.
+        After each step, whether the next one may be made at once. Raises OSError.
+        """
+        index = yield from optout_index.loading(self.path, self.sealer.index_key)
+        if not (index or self._skipped):
+            return
         fresh, tail = OptedOut(self.sealer.name), Tail(self.path, self.sealer)
         if index:
-            fresh.begin(index.records, bytearray(index.bits))
+            fresh.begin(index.records, index.bits)
             tail = Tail(self.path, self.sealer, index.at, index.damaged)
+        until = self._monotonic() + patience
+        while tail.look()[1] > LONG and self._monotonic() < until:
+            yield False
         while (entries := tail.read()) is not None:
             _apply(entries, fresh)
+            yield True
         self.recipients.become(fresh)
-        self._tail, self.trouble = tail, ""
-        return True
+        self._tail, self._skipped = tail, False
+        while fresh.forget():
+            yield True
 
     def refresh(self) -> None:
         """Read all that is new."""
@@ -154,7 +206,7 @@ class Optouts:
         return b"".join(self.sealer.seal(Entry(recipient, out, at)) for recipient in recipients)
 
     def append(self, lines: bytes) -> None:
-        """Add lines, durably; they are known when they have been read. Raises OSError."""
+        """Add lines, durably; others know them when they have read them. Raises OSError."""
         if lines:
             append(self.path, lines)
 

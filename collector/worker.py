@@ -42,6 +42,8 @@ from schemas.optout import FILE, READ
 
 _KEYS_SECONDS: Final = 2.0
 _OPTOUTS_SECONDS: Final = 1.0
+#: How long the index of what is much and new is waited for.
+_INDEX_SECONDS: Final = 300.0
 _SWEEP_SECONDS: Final = 5.0
 KEEPALIVE_SECONDS: Final = 75.0
 #: How long connections may ask on while draining, each answer being their last.
@@ -156,12 +158,12 @@ class Worker:
             await asyncio.sleep(_KEYS_SECONDS)
             self.keys.refresh()
 
-    def _step_optouts(self) -> bool:
+    def _step_optouts(self, patience: float = 0.0) -> bool:
         """Read some of the file; whether there may be more. It is all that there is once a topic
         was read into it.
         """
         whole = not self.settings.kafka or (self.settings.data / READ).exists()
-        more = self.optouts.step()
+        more = self.optouts.step(patience)
         if whole and not more and not self.optouts.trouble:
             self.beacon.knows_optouts = True
         return more
@@ -169,7 +171,7 @@ class Worker:
     async def _watch_optouts(self) -> None:
         """A step takes a millisecond: what comes meanwhile is answered between two."""
         while True:
-            more = self._step_optouts()
+            more = self._step_optouts(_INDEX_SECONDS)
             await asyncio.sleep(0 if more else _OPTOUTS_SECONDS)
 
 

@@ -7,6 +7,8 @@ import os
 import random
 import re
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -18,6 +20,7 @@ from collector import optout_index
 from collector.optouts import Optouts
 from schemas import keyring
 from schemas.optout import FILE
+from schemas.settings import encode
 from tests.collecting import API_KEY, Collector, collecting, events, mint, settings, wait_for
 from tests.integration.test_edge import PIXEL, PIXEL_HEAD, URL, Edge, edge_of, path_of
 from tests.unit.mint_kit import heliograph
@@ -193,6 +196,46 @@ def test_a_long_file_gets_an_index(tmp_path: Path) -> None:
     found = re.findall(r'hits_total\{kind="open",.*result="(\w+)"\} ([\d.]+)', page)
     counts = {result: float(count) for result, count in found}
     assert (counts["opted_out"], counts["recorded"]) == (3, 1)
+
+
+COMPACT = "from collector import optout_compact as c; print(flush=True); c.main()"
+
+
+def test_a_compaction_that_is_killed_costs_nobody(tmp_path: Path) -> None:
+    """Whoever starts then, and whoever runs on, knows all; and the next one clears up."""
+    wanted, rng = settings(tmp_path / "data"), random.Random(5)
+    path, secret = wanted.data / FILE, keyring.load(wanted.key_file).content.hash_secret
+    lives = Optouts(path, secret)
+    draft = path.with_name(f".{optout_index.beside(path).name}.1")
+    took, names = 0.0, 0
+    for turn in range(6):
+        lives.append(lives.seal((f"r{n}" for n in range(names, names + 3000)), True, 1))
+        names += 3000
+        lives.append(lives.seal([f"r{turn}"], False, 2))
+        draft.touch()
+        with subprocess.Popen(
+            [sys.executable, "-c", COMPACT], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        ) as process:
+            assert process.stdin
+            assert process.stdout
+            process.stdout.readline()
+            began = time.monotonic()
+            process.stdin.write(encode(wanted))
+            process.stdin.close()
+            if turn in (0, 5):
+                assert process.wait() == 0
+                took = time.monotonic() - began
+            time.sleep(rng.uniform(0, took) if turn else 0)
+            process.kill()
+        starts = Optouts(path, secret)
+        for found in (lives, starts):
+            found.refresh()
+            assert found.recipients.count == names - turn - 1
+            assert not found.recipients.has(f"r{turn}")
+            assert all(found.recipients.has(f"r{n}") for n in range(10, names, 7))
+        if turn in (0, 5):
+            assert optout_index.made_at(path) == path.stat().st_size
+            assert not [*path.parent.glob(".optouts.index*")]
 
 
 def ask(collector: Collector, method: str, path: str) -> tuple[int, bytes]:

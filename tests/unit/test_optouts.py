@@ -2,9 +2,12 @@
 
 import os
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 from zlib import crc32
 
 import pytest
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -136,10 +139,10 @@ def test_another_file_in_its_place_is_read_anew(tmp_path: Path) -> None:
     reader = known(path)
     put(tmp_path / "backup", "r1", "x")
     os.replace(tmp_path / "backup", path)
-    reader.step()
+    reader.refresh()
     assert out_of(reader) == {"r1", "x"}
     path.write_bytes(b"")
-    reader.step()
+    reader.refresh()
     assert out_of(reader) == set()
 
 
@@ -193,6 +196,85 @@ def test_with_an_index_or_without_the_same(
     reader.refresh()
     wanted = {name for name, out in last.items() if out}
     assert out_of(reader) == out_of(known(path)) == wanted
+
+
+@pytest.fixture
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is long, and a chunk, are a thousandth of what they are."""
+    monkeypatch.setattr(optouts, "LONG", 16 << 10)
+    monkeypatch.setattr(optouts, "_LAST_BYTES", 1 << 10)
+    monkeypatch.setattr(optout_index, "CHUNK", 1 << 10)
+
+
+@pytest.mark.usefixtures("small")
+def test_much_is_read_beside_what_is_known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By no step much, by an index when it is there; and a single entry holds at once meanwhile."""
+    path, work, each = tmp_path / "optouts", [0], [0]
+    monkeypatch.setattr(Sealer, "open", counting(Sealer.open, work, 64))
+    monkeypatch.setattr(
+        optout_index,
+        "AESGCM",
+        lambda key: SimpleNamespace(
+            encrypt=AESGCM(key).encrypt, decrypt=counting(AESGCM(key).decrypt, work, 1 << 10)
+        ),
+    )
+    put(path, "a", "b")
+    reader, many = known(path), {f"r{number}" for number in range(2900)}
+
+    def steps() -> None:
+        more = True
+        while more:
+            work[0] = 0
+            more = reader.step(60.0)
+            each.append(work[0])
+
+    for turn, how in enumerate(("another file", "much more of it")):
+        before = out_of(reader)
+        if turn == 0:
+            put(tmp_path / "other", *many)
+            os.replace(tmp_path / "other", path)
+        else:
+            put(path, *many, out=False)
+        steps()
+        assert out_of(reader) - many <= before
+        assert "not known before their index" in reader.trouble, how
+        put(path, "x", out=not turn)
+        steps()
+        assert reader.recipients.has("x") != bool(turn), how
+        assert reader.recipients.has("r0") == bool(turn), how
+        optout_compact.compact(path, Sealer(SECRET))
+        steps()
+        assert out_of(reader) == (set() if turn else {*many, "x"})
+        assert reader.trouble == ""
+    assert sum(each) > 100_000
+    assert max(each) < 2 * optouts.STEP_BYTES
+
+
+def counting(call: Any, work: list[int], each: int) -> Any:
+    """A call that adds to the work, in bytes, what it does."""
+
+    def counted(*args: Any) -> Any:
+        work[0] += each
+        return call(*args)
+
+    return counted
+
+
+@pytest.mark.usefixtures("small")
+def test_an_index_that_never_comes_is_not_waited_for(tmp_path: Path) -> None:
+    path, now = tmp_path / "optouts", [0.0]
+    put(path, "a")
+    reader = Optouts(path, SECRET, lambda: now[0])
+    reader.refresh()
+    put(path, *(f"r{number}" for number in range(2900)))
+    for now[0] in (0.0, 59.9):
+        while reader.step(60.0):
+            pass
+        assert not reader.recipients.has("r0")
+    now[0] = 60.0
+    reader.refresh()
+    assert len(out_of(reader)) == 2901
+    assert reader.trouble == ""
 
 
 def test_an_index_is_of_its_file_and_whole_or_not_used(tmp_path: Path) -> None:
