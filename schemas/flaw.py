@@ -64,4 +64,17 @@ def is_bounded_text(data: bytes) -> bool:
         text = data.isascii() or data.decode() != ""
     except UnicodeDecodeError:
         return False
-    return text and (len(data) <= MAX_LINE or max(map(len, data.split(b"\n"))) < MAX_LINE)
+    return text and not _is_long(data)
+
+
+def _is_long(data: bytes) -> bool:
+    """Whether a line has MAX_LINE bytes. The last end of line in each stretch of so many is looked
+    for: to split all of the lines would take longer than the store takes to parse a third of them.
+    """
+    start = 0
+    while len(data) - start >= MAX_LINE:
+        end = data.rfind(b"\n", start, start + MAX_LINE)
+        if end < 0:
+            return True
+        start = end + 1
+    return False
