@@ -1617,6 +1617,13 @@ SETTINGS fsync_after_insert = 1, fsync_part_directory = 1, min_age_to_force_merg
 CREATE TABLE IF NOT EXISTS heliograph.last_opens ON CLUSTER 'main' AS heliograph.last_opens_local
 ENGINE = Distributed('main', heliograph, last_opens_local, cityHash64(recipient));
 
+-- 0025_cheaper.sql
+
+-- Statistics of each column took a tenth of an insert and of a merge, and no query was faster by them.
+-- Parts are merged ten at a time, not five: a row is written again half as often.
+ALTER TABLE heliograph.events_local ON CLUSTER 'main'
+MODIFY SETTING auto_statistics_types = '', merge_selector_base = 10;
+
 -- 0026_last_opens_kept.sql
 
 -- So that an entry of whom no open was seen can end: the last day of the month in which something else
