@@ -39,6 +39,11 @@ class Load:
         """How many answers have been received and logged."""
         return self.log.stat().st_size // RECORD.size
 
+    @property
+    def pid(self) -> int:
+        """The client's."""
+        return self._process.pid
+
     def stop(self) -> None:
         """Send no more, wait for the last answers, and take in what the client tells."""
         if not self.told:
