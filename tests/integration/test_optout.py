@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from collector import optout_index
+from collector import optout_compact, optout_index
 from collector.optouts import Optouts
 from schemas import keyring
 from schemas.optout import FILE
@@ -196,6 +196,19 @@ def test_a_long_file_gets_an_index(tmp_path: Path) -> None:
     found = re.findall(r'hits_total\{kind="open",.*result="(\w+)"\} ([\d.]+)', page)
     counts = {result: float(count) for result, count in found}
     assert (counts["opted_out"], counts["recorded"]) == (3, 1)
+
+
+async def test_where_much_is_to_be_read_there_is_an_index_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wanted = settings(tmp_path / "data")
+    optouts = Optouts(wanted.data / FILE, keyring.load(wanted.key_file).content.hash_secret)
+    optouts.append(optouts.seal(map(str, range(100)), True, 1))
+    await optout_compact.begin(wanted)
+    assert not optout_index.made_at(optouts.path)
+    monkeypatch.setattr(optout_compact, "LONG", 3000)
+    await optout_compact.begin(wanted)
+    assert optout_index.made_at(optouts.path) == optouts.path.stat().st_size
 
 
 COMPACT = "from collector import optout_compact as c; print(flush=True); c.main()"
