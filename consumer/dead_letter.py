@@ -8,6 +8,7 @@ import json
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Final
 
 from clickhouse_connect.driver.client import Client
@@ -22,6 +23,7 @@ MAX_RAW: Final = 64 * 1024
 #: Batches without a bad line after which none is expected.
 _FORGOTTEN: Final = 10
 _RECIPIENT: Final = re.compile(rb'"recipient"\s*:\s*"?([^",}\n]*)')
+_STRING: Final = re.compile(rb'"((?:[^"\\]|\\.)*)"')
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,18 +61,31 @@ class Caution:
             self.level = 0
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Dead:
     """A line that is no event, and why."""
 
     line: Line
     reason: str
 
-    @property
-    def recipient(self) -> str:
-        """Whose it seems to be; "" where it does not say."""
+    @cached_property
+    def names(self) -> frozenset[str]:
+        """Whose it may be: what stands for the recipient, and each string in it."""
         found = _RECIPIENT.search(self.line.data)
-        return found[1].decode("utf-8", "replace").strip() if found else ""
+        given = [found[1].strip()] if found else []
+        texts = map(_text, [*given, *_STRING.findall(self.line.data)])
+        return frozenset(filter(None, texts))
+
+
+def _text(data: bytes) -> str:
+    """What a string of JSON says, or what it is where that is none."""
+    text = data.decode("utf-8", "replace")
+    if "\\" not in text:
+        return text
+    try:
+        return str(json.loads(f'"{text}"', strict=False))
+    except ValueError:
+        return text
 
 
 def lines(block: Block) -> Iterator[Line]:
@@ -155,15 +170,14 @@ def store(
     """
     if not dead:
         return
-    body = b"".join(
-        json.dumps(_row(item, now, item.recipient in erased)).encode() + b"\n" for item in dead
-    )
+    body = b"".join(json.dumps(_row(item, now, erased)).encode() + b"\n" for item in dead)
     with reactions():
         client.raw_insert(table, insert_block=body, fmt="JSONEachRow", settings={"async_insert": 0})
 
 
-def _row(item: Dead, now: int, erased: bool) -> dict[str, object]:
+def _row(item: Dead, now: int, erased: Collection[str]) -> dict[str, object]:
     block = item.line.block
+    gone = bool(erased) and not item.names.isdisjoint(erased)
     return {
         "topic": block.topic,
         "partition": block.partition,
@@ -171,7 +185,7 @@ def _row(item: Dead, now: int, erased: bool) -> dict[str, object]:
         "line": item.line.number,
         "journal": block.journal,
         "seq": item.line.seq,
-        "reason": "erased" if erased else item.reason,
-        "raw": "" if erased else item.line.data[:MAX_RAW].decode("utf-8", "replace"),
+        "reason": "erased" if gone else item.reason,
+        "raw": "" if gone else item.line.data[:MAX_RAW].decode("utf-8", "replace"),
         "at": now,
     }

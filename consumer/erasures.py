@@ -6,17 +6,18 @@ deleted, or kept out, are named in `erased`, so that an audit does not miss them
 done again, and does what is left.
 """
 
-import json
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from typing import Any, Final, NamedTuple
 
 from clickhouse_connect.driver.client import Client
 
 from consumer.errors import StoreTrouble
 from consumer.store import execute, rows
+from schemas.named import pattern
 from schemas.rule import quoted
+from schemas.token import MAX_NAME
 
 _FOREVER: Final = 2**63
 _HASH: Final = (
@@ -47,6 +48,13 @@ WHERE query_kind = 'Insert' AND position(query, '{database}.stage_') > 0
 _ADD: Final = """
 INSERT INTO {database}.erasures{local} SETTINGS async_insert = 0
 SELECT {hash}, {until}, now64(3) FROM (SELECT arrayJoin([{names}]) AS recipient)
+"""
+#: Who is erased for good, and nobody else: what comes of others is not held up.
+_LIFT: Final = """
+INSERT INTO {database}.erasures{local} SETTINGS async_insert = 0
+SELECT hash, {until}, now64(3) FROM {database}.erasures{local} FINAL
+WHERE until >= {forever}
+    AND hash IN (SELECT {hash} FROM (SELECT arrayJoin([{names}]) AS recipient))
 """
 _THEIRS: Final = "{hash} IN (SELECT {hash} FROM (SELECT arrayJoin([{names}]) AS recipient))"
 _IDS: Final = """
@@ -84,6 +92,9 @@ SELECT table, name FROM system.parts
 WHERE database = '{database}' AND NOT active
     AND table IN ('events{local}', 'dead_letter{local}', 'last_opens{local}')
 """
+#: Bytes of names that one statement holds, of max_query_size, 256 KiB, and what stands round each.
+_NAMED: Final = 200_000
+_AROUND: Final = len("unhex(''), ")
 _NO_SYNC: Final = {"mutations_sync": 0, "allow_nondeterministic_mutations": 1}
 #: How long inserts, and the engine's removal of old parts, are waited for, in seconds.
 _WAIT_SECONDS: Final = 120.0
@@ -123,13 +134,17 @@ class Erasures:
         sql += "SELECT journal, toUInt64(seq) FROM {stage} WHERE {which}"
         execute(self._client, sql.format(stage=stage, which=which, **self._names))
 
-    def of(self, recipients: Sequence[str]) -> set[str]:
-        """Which of them were ever erased."""
-        if not recipients or not self._ask("SELECT count() FROM {database}.erasures{local}")[0][0]:
+    def of(self, lines: Iterable[Collection[str]]) -> set[str]:
+        """Whoever of those that some lines name was ever erased."""
+        if not self._ask("SELECT count() FROM {database}.erasures{local}")[0][0]:
             return set()
         asked = "SELECT recipient FROM (SELECT arrayJoin([{names}]) AS recipient) WHERE {hash} IN ("
         asked += "SELECT hash FROM {database}.erasures{local} FINAL)"
-        return {name for (name,) in self._ask(asked, **self._whose(recipients))}
+        return {
+            name
+            for some in _groups({name for names in lines for name in names})
+            for (name,) in self._ask(asked, **self._whose(some))
+        }
 
     def find(self, recipients: Sequence[str]) -> Found:
         """What there is of them."""
@@ -142,8 +157,9 @@ class Erasures:
         return Found(events, len(self._dead(recipients)), ids, dated > 0)
 
     def lift(self, recipients: Sequence[str]) -> None:
-        """Take what comes of them from now on; what is older stays out."""
-        self._ask(_ADD, until=int(time.time() * 1000), **self._whose(recipients))
+        """Take what comes of those who are erased from now on; what is older stays out."""
+        now = int(time.time() * 1000)
+        self._do(_LIFT, until=now, forever=_FOREVER, **self._whose(recipients))
 
     def erase(self, recipients: Sequence[str], say: Callable[[str], None]) -> Found:
         """Erase them; what there was. It can be broken off and done again."""
@@ -177,9 +193,7 @@ class Erasures:
 
     def _dead(self, recipients: Sequence[str]) -> list[str]:
         """The keys of lines of the dead letter that hold a name by itself."""
-        texts = {form for name in recipients for form in (name, json.dumps(name)[1:-1])}
-        pattern = "|".join(rf"(^|[^0-9A-Za-z_]){_literal(t)}($|[^0-9A-Za-z_])" for t in texts)
-        found = self._ask(_DEAD, pattern=quoted(pattern))
+        found = self._ask(_DEAD, pattern=quoted(pattern(recipients)))
         return [
             f"({quoted(topic)}, {', '.join(map(str, numbers))}, {quoted(journal)}, {seq})"
             for topic, *numbers, journal, seq in found
@@ -242,16 +256,26 @@ class Erasures:
         execute(self._client, sql.format(**self._names, **more), **settings)
 
 
+def _groups(recipients: Iterable[str]) -> Iterator[list[str]]:
+    """Names in groups, each of which a statement can hold; without those that are too long."""
+    some: list[str] = []
+    size = 0
+    for name in recipients:
+        length = 2 * len(name.encode())
+        if length > 2 * MAX_NAME:
+            continue
+        if size + length + _AROUND > _NAMED:
+            yield some
+            some, size = [], 0
+        some.append(name)
+        size += length + _AROUND
+    if some:
+        yield some
+
+
 def _which(whose: dict[str, str], ids: Sequence[str]) -> str:
     if not ids:
         return whose["theirs"]
     listed = ", ".join(map(quoted, ids))
     receipts = f"kind = 'receipt' AND trim(BOTH '<>' FROM message_id) IN ({listed})"
     return f"({whose['theirs']} OR {receipts})"
-
-
-def _literal(text: str) -> str:
-    """A pattern of RE2 that is a text as it is."""
-    return "".join(
-        c if c.isalnum() or c in "_-" or not c.isascii() else f"\\x{ord(c):02x}" for c in text
-    )

@@ -255,7 +255,7 @@ class Writer:
     def insert(self, staged: Staged) -> Outcome:
         """Insert what is absent of the loaded batch, verify it, and empty the stage."""
         ranges, dead = staged
-        theirs = self._erasures.of(sorted({found.recipient for found in dead} - {""}))
+        theirs = self._erasures.of(found.names for found in dead) if dead else ()
         dead_letter.store(self._client, self._dead_letter, dead, int(self._clock()), theirs)
         if ranges:
             self._insert(ranges)

@@ -181,3 +181,33 @@ def test_dry_run_export_and_addresses(data: Path, capsys: pytest.CaptureFixture[
     assert whole["erasures"] == []
     assert heliograph("export", "a@x.org", "--format", "csv", "--data", data) == 0
     assert capsys.readouterr().out.count("\n") == 4
+
+
+def test_whatever_a_name_holds_the_dead_letter_takes_it_no_more(client: Client) -> None:
+    """Neither overlooked nor brought back, whichever way JSON escapes it, in whichever field."""
+    made, erasures = writer(client), Erasures(client, "heliograph")
+    names = ["a,b", 'c"d', "e}f", "g\\h", "gö", 'gö"x', "new\nline"]
+    written = {json.dumps(name, ensure_ascii=ascii) for name in names for ascii in (True, False)}
+    lines = "".join(f'{{"recipient": {name}, "x": 1}}\n{{"note": {name}}}\n' for name in written)
+    made.write(batch(raw(lines.encode())))
+    assert erasures.find(names).dead == 2 * len(written)
+    erasures._do(module._ADD, until=module._FOREVER, **erasures._whose(names))
+    made.write(batch(raw(lines.encode())))
+    kept = rows(client, "SELECT DISTINCT raw, reason FROM heliograph.dead_letter FINAL")
+    assert kept == [("", "erased")]
+
+
+def test_many_bad_lines_are_asked_of_in_parts(client: Client) -> None:
+    """Else the statement grows too long, and nothing is taken any more."""
+    erasures = Erasures(client, "heliograph")
+    erasures._do(module._ADD, until=module._FOREVER, **erasures._whose(["n8999", "n1"]))
+    asked = [{f"n{n}", f"{n}" * 50} for n in range(9000)]
+    assert erasures.of(asked) == {"n1", "n8999"}
+
+
+def test_who_is_not_erased_is_not_lifted(client: Client) -> None:
+    """It would keep out what is on its way."""
+    made, erasures = writer(client), Erasures(client, "heliograph")
+    erasures.lift(["lina"])
+    made.write(batch(block([body(recipient="lina")])))
+    assert rows(client, "SELECT recipient FROM heliograph.events") == [("lina",)]
