@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import itertools
 import logging
+import math
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Final
@@ -70,6 +71,7 @@ class Exchange:
         wanted = NewTopic(name, 1, settings.topic_replication, topic_configs={
             "cleanup.policy": "compact"})  # fmt: skip
         await topic.ensure(settings, wanted)
+        await self._warn_of_expiry()
         options = {**settings.client_options(), "request_timeout_ms": _REQUEST_SECONDS * 1000}
         consumer: Any = AIOKafkaConsumer(
             **options, enable_auto_commit=False, auto_offset_reset="earliest"
@@ -83,6 +85,17 @@ class Exchange:
             self._producer = producer
             started.callback(self._part)
             await self._exchange(consumer)
+
+    async def _warn_of_expiry(self) -> None:
+        """A topic that a broker or somebody else made may drop what is old: nobody would learn of
+        these opt-outs any more who is new.
+        """
+        name = self._settings.optout_topic
+        with contextlib.suppress(topic.TopicError):  # one may not ask
+            kept = await topic.kept_seconds(self._settings, name)
+            if kept < math.inf:
+                log.error("topic %s forgets opt-outs after %.1f days: set cleanup.policy=compact "
+                          "on it", name, kept / 86_400)  # fmt: skip
 
     def _part(self) -> None:
         self._producer = None

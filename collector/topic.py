@@ -68,17 +68,19 @@ def _events(settings: CollectorSettings) -> NewTopic:
     return NewTopic(settings.topic, partitions, replicas, topic_configs=bounds)
 
 
-async def kept_seconds(settings: CollectorSettings) -> float:
-    """How long the topic of the events keeps one at most, by its own settings; inf: for ever.
+async def kept_seconds(settings: CollectorSettings, other: str = "") -> float:
+    """How long the topic of the events, or another, keeps one at most, by its own settings; inf:
+    for ever.
 
     Raises TopicError, KafkaError.
     """
+    name = other or settings.topic
     async with _admin(settings) as admin:
-        asked = ConfigResource(ConfigResourceType.TOPIC, settings.topic)
+        asked = ConfigResource(ConfigResourceType.TOPIC, name)
         (answer,) = await admin.describe_configs([asked])
     code, _, _, _, entries = answer.resources[0]
     if code:
-        raise TopicError(f"topic {settings.topic}: its settings cannot be read: "
+        raise TopicError(f"topic {name}: its settings cannot be read: "
                          f"{for_code(code).__name__}")  # fmt: skip
     told = {entry[0]: entry[1] for entry in entries}
     kept, open_ms = int(told["retention.ms"]), int(told["segment.ms"])

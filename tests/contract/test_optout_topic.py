@@ -10,9 +10,11 @@ import uuid
 from pathlib import Path
 
 import pytest
-from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
+from collector import topic
+from collector.exchange import Exchange
 from collector.optouts import Optouts
 from collector.settings import CollectorSettings
 from schemas import keyring
@@ -130,3 +132,19 @@ def test_what_was_made_while_kafka_was_away_is_sent_later(
         some.append(some.seal([f"of {wanted.data.name}"], True, 1000))
     with collecting(first), collecting(second):
         wait_for(lambda: known(first) == known(second) == {"late", "early", "of a", "of b"}, 10)
+
+
+async def test_a_topic_that_forgets_is_told(
+    kafka_broker: Broker, tmp_path: Path, name: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Brokers that make topics by themselves make such ones."""
+    wanted = machine(tmp_path / "a", kafka_broker.bootstrap, name)
+    plain = NewTopic(name, 1, 1, topic_configs={"retention.ms": "3600000", "segment.ms": "3600000"})
+    await topic.ensure(wanted, plain)
+    running = asyncio.create_task(Exchange(wanted, Sealer(bytes(32))).run())
+    with caplog.at_level("ERROR"):
+        while not caplog.messages:
+            await asyncio.sleep(0.1)
+    running.cancel()
+    told = f"topic {name} forgets opt-outs after 0.1 days: set cleanup.policy=compact on it"
+    assert caplog.messages == [told]
