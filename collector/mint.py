@@ -178,10 +178,15 @@ def recipient_key(keyring: Keyring, named: Named, *, sealed: bool = True) -> str
         raise ValueError(f"recipient is longer than {MAX_NAME} bytes")
     if named.hash_recipient:
         return keyring.hash_recipient(recipient)
-    if sealed and not named.allow_address and _ADDRESS.search(recipient):
+    if sealed and not named.allow_address and is_address(recipient):
         raise ValueError("recipient looks like an e-mail address: hash it, use a key of your "
                          "own, or allow addresses")  # fmt: skip
     return recipient
+
+
+def is_address(recipient: str) -> bool:
+    """Whether it looks like an e-mail address."""
+    return _ADDRESS.search(recipient) is not None
 
 
 def _kind(request: SendRequest) -> event.Kind:

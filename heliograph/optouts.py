@@ -4,6 +4,7 @@ import contextlib
 import itertools
 from collections.abc import Iterable
 
+from collector.mint import is_address
 from collector.optouts import Tail
 from heliograph.recorder import open_recorder
 from heliograph.settings import MintSettings
@@ -20,15 +21,22 @@ def put(
     out: bool = True,
     *,
     hash_recipients: bool = False,
+    allow_addresses: bool = False,
 ) -> int:
     """Opt recipients out or in again, in the data directory or by a remote collector; how many were
-    changed, or taken by the remote. They are named as they were minted, or by what is to be hashed.
-    Raises KeyFileError, ValueError, Failure.
+    changed, or taken by the remote. They are named as they were minted, or by what is to be hashed;
+    an e-mail address is refused unless it is said which. Raises KeyFileError, ValueError, Failure.
     """
     rest = iter(recipients)
     with contextlib.closing(open_recorder(settings)) as recorder:
         done = 0
         while group := list(itertools.islice(rest, _GROUP)):
+            address = next(filter(is_address, group), "")
+            if address and not (hash_recipients or allow_addresses):
+                raise ValueError(
+                    f"{address!r} is an e-mail address: say how it was minted, by "
+                    "--hash-recipients or --allow-addresses"
+                )
             done += recorder.opt_out(group, out, hash_recipients=hash_recipients)
     return done
 

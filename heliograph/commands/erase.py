@@ -69,7 +69,7 @@ def _opt_out(settings: MintSettings, names: list[str]) -> None:
         lists.say("no key file is here: opt the recipient out where mails are minted, too")
         return
     try:
-        optouts.put(settings, names)
+        optouts.put(settings, names, allow_addresses=True)
     except ValueError as error:
         raise UsageError(str(error)) from None
 

@@ -28,8 +28,11 @@ def add(parser: ArgumentParser) -> None:
                             help="as it was minted")  # fmt: skip
         action.add_argument("--file", metavar="FILE", help="one recipient a line (-: standard "
                             "input)")  # fmt: skip
-        action.add_argument("--hash-recipients", action="store_true", help="they were minted as "
-                            "keyed hashes of what is given")  # fmt: skip
+        addresses = action.add_mutually_exclusive_group()
+        addresses.add_argument("--hash-recipients", action="store_true", help="they were minted "
+                               "as keyed hashes of what is given")  # fmt: skip
+        addresses.add_argument("--allow-addresses", action="store_true", help="e-mail addresses "
+                               "were minted as they are")  # fmt: skip
         options.add(action, MintSettings, only=MINT)
     text = "list who has opted out and since when, as CSV: by a data directory, or by --kafka"
     shown = actions.add_parser("list", help=text, description=f"{text[0].upper()}{text[1:]}.")
@@ -45,7 +48,10 @@ def run(args: Namespace) -> int:
         raise UsageError("name recipients, or a --file of them")
     out = args.action == "add"
     try:
-        done = optouts.put(settings, _named(args), out, hash_recipients=args.hash_recipients)
+        done = optouts.put(
+            settings, _named(args), out,
+            hash_recipients=args.hash_recipients, allow_addresses=args.allow_addresses,
+        )  # fmt: skip
     except ValueError as error:
         raise UsageError(str(error)) from None
     lists.say(f"{done} opted {'out' if out else 'in again'}")
@@ -58,7 +64,7 @@ def _named(args: Namespace) -> Iterator[str]:
         with lists.source(args.file) as file:
             for number, line in enumerate(file, 1):
                 try:
-                    name = line.decode().strip()
+                    name = line.decode("utf-8-sig" if number == 1 else "utf-8").strip()
                 except UnicodeDecodeError:
                     raise UsageError(f"line {number} of {args.file} is not UTF-8") from None
                 if name:

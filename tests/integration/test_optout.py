@@ -294,13 +294,23 @@ def test_every_worker_obeys_within_five_seconds(
     # From elsewhere, by the API.
     monkeypatch.setenv("HELIOGRAPH_API_KEY", API_KEY)
     names = data.parent / "names"
-    names.write_text("r2\n\n  r3\n")
+    names.write_text("\ufeffr2\n\n  r3\n")  # some programs begin a file so
     url = f"http://127.0.0.1:{collector.port}"
     assert heliograph("optout", "add", "--file", names, "--remote", url) == 0
     assert heliograph("optout", "remove", "r1", "--remote", url) == 0
     assert "2 opted out" in capfd.readouterr().err
     assert heliograph("optout", "list", "--data", data) == 0
     assert re.findall(r"^r\d", capfd.readouterr().out, re.MULTILINE) == ["r2", "r3"]
+
+def test_of_an_address_it_has_to_be_said_how_it_was_minted(tmp_path: Path, capfd: Capture) -> None:
+    """Of a person minted as a hash, the address opted out as it is would change nothing."""
+    assert heliograph("key", "new", "--data", tmp_path) == 0
+    for action in ("add", "remove"):
+        for how, done in (("", 2), ("--hash-recipients", 0), ("--allow-addresses", 0)):
+            given = ["optout", action, "r1", "ann@example.org", "--data", tmp_path, how]
+            assert heliograph(*filter(None, given)) == done
+    assert "--hash-recipients or --allow-addresses" in capfd.readouterr().err
+
 
 
 def test_an_answered_opt_out_survives_kill_9(tmp_path: Path) -> None:
