@@ -134,6 +134,7 @@ class Beacon:
             self._hits[purpose, "opted_out"] += 1
             return link, b""
         full = mode is _FULL and self._most is _FULL
+        kept = link
         if not full:
             mode = self._lower(purpose, campaign, mode, now)
             if mode is _OFF:
@@ -141,7 +142,7 @@ class Beacon:
             if mode < _ADDRESSED:
                 address = ""
             if mode < _NAMED:
-                recipient, sent_at = "", 0
+                recipient, sent_at, kept = "", 0, _shared(link)
         ts = event_time(now, sent_at)
         if ts != self._start_ts or purpose != self._start_kind:
             self._start = event.hit_start(ts, purpose)
@@ -153,7 +154,7 @@ class Beacon:
             address,
             referer if full else "",
             key_id,
-            link,
+            kept,
             self._send_parts.get((campaign, send)) or self._send_part(campaign, send),
             client.full if full else client.less(mode),
         )
@@ -177,3 +178,8 @@ class Beacon:
             self._send_parts.clear()
         part = self._send_parts[campaign, send] = event.send_part(campaign, send)
         return part
+
+
+def _shared(link: str) -> str:
+    """What all recipients of a link share: not its query and fragment, which may name one."""
+    return link.partition("?")[0].partition("#")[0]

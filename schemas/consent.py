@@ -2,9 +2,9 @@
 
 The most restrictive of what the installation, the campaign and the recipient allow is sealed in a
 token, and the installation's holds for tokens of before too. `off` keeps nothing but a count,
-`anonymous` no name and no address (all recipients of a campaign share one token), `pseudonymous`
-the recipient's key and the verdict, `full` also the client: its address's network, its agent, its
-language and the referer.
+`anonymous` no name and no address (all recipients of a campaign share one token) and of a link no
+query, `pseudonymous` the recipient's key and the verdict, `full` also the client: its address's
+network, its agent, its language and the referer.
 """
 
 from collections.abc import Mapping

@@ -30,6 +30,9 @@ KEPT: Mapping[str, tuple[set[str], set[str]]] = {
     "agent": (ALL, FULL),
     "language": (FULL, FULL),
     "referer": (FULL, FULL),
+    "link": (ALL, ALL),
+    "query": (NAMED, NAMED),
+    "fragment": (NAMED, NAMED),
 }
 
 
@@ -40,6 +43,7 @@ def trace(mode: Mode) -> dict[str, str]:
         "campaign": f"Campaign-{n}qX", "recipient": f"Recipient-{n}zK", "address": f"203.0.{n}.77",
         "network": f"203.0.{n}.0", "agent": f"Mozilla/5.0 (X11; Vj{n}w) Thunderbird/140.{n}",
         "language": f"x-pW{n}", "referer": f"https://yH{n}.example/",
+        "link": f"https://x.org/kM{n}", "query": f"?id=tC{n}", "fragment": f"#gB{n}?",
     }  # fmt: skip
 
 
@@ -57,7 +61,9 @@ async def hits(data: Path) -> None:
             one = trace(mode)
             sealed = Sealed(one["campaign"], one["campaign"], one["recipient"], 0, mode)
             ring = edge.worker.keys.ring
-            click = ring.seal("click", sealed._replace(link="https://x.org/"))
+            click = ring.seal(
+                "click", sealed._replace(link=one["link"] + one["query"] + one["fragment"])
+            )
             for path in (f"/o/{ring.seal('open', sealed)}.gif", f"/c/{click}"):
                 await edge.get(
                     path, f"X-Forwarded-For: {one['address']}", f"User-Agent: {one['agent']}",
@@ -75,7 +81,8 @@ async def test_what_is_kept_where(tmp_path: Path, client: Client) -> None:
     (record,) = coalesce(Reader(journal, 1, no_damage).read(1 << 24))
     assert found(record.value + b"".join(value for _, value in record.headers)) == in_journal
 
-    for column in ("recipient", "address", "user_agent", "accept_language", "referer", "campaign"):
+    for column in ("recipient", "address", "user_agent", "accept_language", "referer", "campaign",
+                   "link"):  # fmt: skip
         kind = rows(client, "SELECT type FROM system.columns WHERE database = 'heliograph' AND "
                     f"table = 'events' AND name = '{column}'")[0][0]  # fmt: skip
         client.command(f"ALTER TABLE heliograph.events MODIFY COLUMN {column} {kind} CODEC(NONE)")
