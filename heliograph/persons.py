@@ -2,9 +2,11 @@
 
 from argparse import ArgumentParser, Namespace
 
+from heliograph.errors import UsageError
 from heliograph.settings import MintSettings
 from schemas import keyring
 from schemas.event import clean
+from schemas.token import MAX_NAME
 
 
 def add_options(parser: ArgumentParser) -> None:
@@ -16,9 +18,11 @@ def add_options(parser: ArgumentParser) -> None:
 
 def keys(args: Namespace, settings: MintSettings) -> list[str]:
     """The recipient's key in events; of an e-mail address, where a key file is at hand, also its
-    hash, for it may have been minted either way. Raises KeyFileError.
+    hash, for it may have been minted either way. Raises UsageError, KeyFileError.
     """
-    given = clean(args.recipient.strip(), 255)
+    given = clean(args.recipient.strip(), 4 * MAX_NAME)
+    if not 0 < len(given.encode()) <= MAX_NAME:  # cut, it could be another's
+        raise UsageError(f"a recipient has 1 to {MAX_NAME} bytes")
     if not args.hash_recipients and ("@" not in given or not settings.key_file.exists()):
         return [given]
     hashed = keyring.load(settings.key_file).hash_recipient(given)

@@ -41,8 +41,6 @@ def run(args: Namespace) -> int:
     """Opt out, erase in the store, then in the journals."""
     settings, minting = read(ConsumerSettings, args), read(MintSettings, args)
     names = persons.keys(args, minting)
-    if not names[0]:
-        raise UsageError("name a recipient")
     if not (args.dry_run or args.lift or args.keep_recording):
         _opt_out(minting, names)
     with open_orders(settings) as orders:

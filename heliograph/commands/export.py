@@ -11,14 +11,16 @@ from consumer.settings import ConsumerSettings
 from heliograph import options, optouts, output, persons
 from heliograph.access import canned, open_store
 from heliograph.settings import KEYS, STORE, MintSettings, read
+from schemas.named import pattern
 
 
 def add(parser: ArgumentParser) -> None:
     """Declare the options."""
     parser.description = (
         "Write all that the store has of a recipient to standard output: sends, opens, clicks,\n"
-        "receipts and bounces with every field kept, in hygiene mode the date of the last open,\n"
-        "whether they opted out by the file of this data directory, and whether they were erased.\n"
+        "receipts and bounces with every field kept, lines of the dead letter that name them, in\n"
+        "hygiene mode the date of the last open, whether they opted out by the file of this data\n"
+        "directory, and whether they were erased.\n"
         "CSV has the events only."
     )
     persons.add_options(parser)
@@ -41,6 +43,9 @@ def run(args: Namespace) -> int:
             ]
             for query in ("export", "export_last_open", "export_erasures")
         ]
+        named = {"pattern": pattern(names)}
+        dead = store.query(canned("export_dead_letter"), named, output.FORMAT)
+        dead_letter = list(output.objects(dead))
     if args.format == "csv":
         if events:
             out = csv.DictWriter(sys.stdout, list(events[0]), lineterminator="\n")
@@ -50,6 +55,7 @@ def run(args: Namespace) -> int:
     whole = {
         "keys": names,
         "events": events,
+        "dead_letter": dead_letter,
         "last_open": [row["last_open"] for row in dates],
         "opted_out_since": _opted_out(minting, names),
         "erasures": erasures,

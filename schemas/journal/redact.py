@@ -3,6 +3,7 @@
 So seqs stay without a gap, no frame moves under a reader, and all other bytes are what they were.
 """
 
+import contextlib
 import os
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -132,8 +133,11 @@ def message_ids(journal: Path, recipients: list[str]) -> set[str]:
             continue
         for item in scan(data, complete=True) if persons.has(data) else ():
             for line in item.block.splitlines() if isinstance(item, Frame) else ():
-                if persons.has(line) and (told := decode(line)).recipient in recipients:
-                    found.add(told.message_id)
+                if not persons.has(line):
+                    continue
+                with contextlib.suppress(msgspec.MsgspecError):  # no event
+                    if (told := decode(line)).recipient in recipients:
+                        found.add(told.message_id)
     return found - {""}
 
 

@@ -169,16 +169,22 @@ def test_killed_in_the_middle_and_run_again_and_a_restored_journal(
 
 
 def test_dry_run_export_and_addresses(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    happen(data, some("a@x.org", 2))
+    happen(data, [*some("a@x.org", 2), b'"x":"a@x.org","n":"\\\\"}\n'])
     capsys.readouterr()
     assert heliograph("erase", "a@x.org", "--dry-run", "--data", data) == 0
     told = json.loads(capsys.readouterr().out)
-    assert (told["events"], told["journal_events"], told["dry_run"]) == (3, 3, True)
+    assert (told["events"], told["dead"], told["journal_events"]) == (3, 1, 4)
+    assert told["dry_run"]
     whole = ask(capsys, data, "export", "a@x.org")
     assert len(whole["keys"]) == 2, "as it is, and hashed"
     assert [row["kind"] for row in whole["events"]] == ["sent", "open", "open"]
     assert whole["opted_out_since"] is None
     assert whole["erasures"] == []
+    (dead,) = whole["dead_letter"]
+    assert dead["raw"].endswith('"x":"a@x.org","n":"\\\\"}\n')
+    for command in ("export", "erase"):  # cut to what a key may be, it would be another's
+        assert heliograph(command, "a@x.org" + "x" * 249, "--data", data) == 2
+        assert heliograph(command, " ", "--data", data) == 2
     assert heliograph("export", "a@x.org", "--format", "csv", "--data", data) == 0
     assert capsys.readouterr().out.count("\n") == 4
 
