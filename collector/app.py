@@ -1,7 +1,7 @@
 """The edge's routes in aiohttp: pixels, links, sends, read receipts."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -78,7 +78,9 @@ def make_app(
     may have been minted under another one, so pixels and links are served under any prefix.
     While `draining`, every answer ends its connection.
     """
-    app = web.Application(middlewares=[_leave(draining), _checks(posts, metrics)])
+    app = web.Application(
+        middlewares=[_leave(draining), _checks({page[1], *posts.values()}, metrics)]
+    )
     # Of any character: an escaped line end makes no pixel a 404.
     app.router.add_get(r"/{prefix:(?:[\s\S]*/)?}o/{token:[\s\S]*}", edge.pixel)
     app.router.add_get(r"/{prefix:(?:[\s\S]*/)?}c/{token:[\s\S]*}", edge.click)
@@ -108,12 +110,11 @@ def _leave(draining: Callable[[], bool]) -> Callable[..., Awaitable[web.StreamRe
 
 
 def _checks(
-    posts: Mapping[str, Handler], metrics: EdgeMetrics
+    with_body: Collection[Handler], metrics: EdgeMetrics
 ) -> Callable[..., Awaitable[web.StreamResponse]]:
     @web.middleware
     async def check(request: web.Request, handler: Handler) -> web.StreamResponse:
-        takes_body = request.match_info.handler in posts.values()
-        if request.body_exists and not takes_body:
+        if request.body_exists and request.match_info.handler not in with_body:
             metrics.bad_requests.inc()
             status = 400 if request.method in ("GET", "HEAD") else 405
             answer = plain(status, "No body belongs here.", close=True)

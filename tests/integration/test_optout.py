@@ -56,8 +56,9 @@ async def test_the_page_opts_out_and_only_by_its_button(tmp_path: Path) -> None:
         assert "kåre".encode() not in shown
         assert await edge.get(pixel) == PIXEL_HEAD + PIXEL
         assert kinds(edge.data, "kåre <b>") == ["click", "open"]
-        for _ in range(2):  # again changes nothing
-            done = await edge.get(page, "Content-Length: 0", method="POST")
+        chunked = "Transfer-Encoding: chunked\r\n\r\n3\r\na=b\r\n0"  # a proxy's, or a program's
+        for way in ("Content-Length: 0", chunked):  # again changes nothing
+            done = await edge.get(page, way, method="POST")
             assert done.startswith(b"HTTP/1.1 200 OK\r\n")
             assert b"You are not counted any more" in done
             assert b"<form" not in done
@@ -94,8 +95,6 @@ async def test_tokens_of_other_purposes_open_no_page(tmp_path: Path) -> None:
         for prefix in ("/m", "/of/old"):
             answer = await edge.get(f"{prefix}/optout/{good}")
             assert answer.startswith(b"HTTP/1.1 200 ")
-        body = await edge.get(f"/optout/{good}", "Content-Length: 1", method="POST")
-        assert body.startswith(b"HTTP/1.1 405 ")
 
 
 async def test_what_cannot_be_kept_is_not_said_to_be(tmp_path: Path) -> None:
@@ -302,6 +301,7 @@ def test_every_worker_obeys_within_five_seconds(
     assert heliograph("optout", "list", "--data", data) == 0
     assert re.findall(r"^r\d", capfd.readouterr().out, re.MULTILINE) == ["r2", "r3"]
 
+
 def test_of_an_address_it_has_to_be_said_how_it_was_minted(tmp_path: Path, capfd: Capture) -> None:
     """Of a person minted as a hash, the address opted out as it is would change nothing."""
     assert heliograph("key", "new", "--data", tmp_path) == 0
@@ -310,7 +310,6 @@ def test_of_an_address_it_has_to_be_said_how_it_was_minted(tmp_path: Path, capfd
             given = ["optout", action, "r1", "ann@example.org", "--data", tmp_path, how]
             assert heliograph(*filter(None, given)) == done
     assert "--hash-recipients or --allow-addresses" in capfd.readouterr().err
-
 
 
 def test_an_answered_opt_out_survives_kill_9(tmp_path: Path) -> None:
