@@ -1638,3 +1638,16 @@ ALTER TABLE heliograph.last_opens_local ON CLUSTER 'main' MATERIALIZE COLUMN see
 -- What 0026 added.
 ALTER TABLE heliograph.last_opens ON CLUSTER 'main'
     ADD COLUMN IF NOT EXISTS seen SimpleAggregateFunction(max, Date) DEFAULT today();
+
+-- 0028_cleanup.sql
+
+-- An erasure waits until the engine has removed the parts of before. Where little happens it looks for
+-- such only every five minutes; so it does every five seconds.
+ALTER TABLE heliograph.events_local ON CLUSTER 'main'
+    MODIFY SETTING cleanup_delay_period = 5, max_cleanup_delay_period = 5, cleanup_delay_period_random_add = 0;
+
+ALTER TABLE heliograph.dead_letter_local ON CLUSTER 'main'
+    MODIFY SETTING cleanup_delay_period = 5, max_cleanup_delay_period = 5, cleanup_delay_period_random_add = 0;
+
+ALTER TABLE heliograph.last_opens_local ON CLUSTER 'main'
+    MODIFY SETTING cleanup_delay_period = 5, max_cleanup_delay_period = 5, cleanup_delay_period_random_add = 0;

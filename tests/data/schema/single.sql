@@ -1588,3 +1588,16 @@ ALTER TABLE heliograph.last_opens
     ADD COLUMN IF NOT EXISTS seen SimpleAggregateFunction(max, Date) DEFAULT today();
 
 ALTER TABLE heliograph.last_opens MATERIALIZE COLUMN seen;
+
+-- 0028_cleanup.sql
+
+-- An erasure waits until the engine has removed the parts of before. Where little happens it looks for
+-- such only every five minutes; so it does every five seconds.
+ALTER TABLE heliograph.events
+    MODIFY SETTING cleanup_delay_period = 5, max_cleanup_delay_period = 5, cleanup_delay_period_random_add = 0;
+
+ALTER TABLE heliograph.dead_letter
+    MODIFY SETTING cleanup_delay_period = 5, max_cleanup_delay_period = 5, cleanup_delay_period_random_add = 0;
+
+ALTER TABLE heliograph.last_opens
+    MODIFY SETTING cleanup_delay_period = 5, max_cleanup_delay_period = 5, cleanup_delay_period_random_add = 0;
