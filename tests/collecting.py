@@ -145,7 +145,7 @@ def collecting(wanted: CollectorSettings) -> Iterator[Collector]:
         if collector.process.poll() is None:
             collector.stop()
         for pid in children:  # they drain by themselves when the supervisor was killed
-            wait_for(lambda pid=pid: not alive(pid), 15)
+            wait_for(lambda pid=pid: not alive(pid))
 
 
 def alive(pid: int) -> bool:

@@ -120,8 +120,14 @@ def engine(tmp_path: Path) -> Iterator[Engine]:
     started.stop()
 
 
-@pytest.fixture
-def clickhouse_url(request: pytest.FixtureRequest) -> str:
-    """A real server where HELIOGRAPH_TEST_CLICKHOUSE names one, else an engine of its own."""
-    named = os.environ.get("HELIOGRAPH_TEST_CLICKHOUSE")
-    return named or str(request.getfixturevalue("engine").url)
+@pytest.fixture(scope="module")
+def clickhouse_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A real server where HELIOGRAPH_TEST_CLICKHOUSE names one, else an engine for all tests of a
+    file: each works in a database of its own, and kills nothing.
+    """
+    if named := os.environ.get("HELIOGRAPH_TEST_CLICKHOUSE"):
+        yield named
+        return
+    started = Engine(tmp_path_factory.mktemp("engine"))
+    yield started.url
+    started.stop()

@@ -27,8 +27,8 @@ from tests.services import missing
 
 TEMPLATES = Path(__file__).parent / "kafka"
 CACHE = Path(__file__).parents[1] / ".cache" / "kafka"
-START_SECONDS = 60
-STOP_SECONDS = 30
+START_SECONDS = 120
+STOP_SECONDS = 60
 FETCH_SECONDS = 300
 
 

@@ -21,7 +21,7 @@ from tests.services import missing
 
 SAMPLE = Path(__file__).parents[1] / "docs" / "nginx.conf.sample"
 HOSTS = ("px.example.org", "example.org")
-START_SECONDS = 20
+START_SECONDS = 60
 #: In the folder of its own that it runs in.
 TEMP_PATHS = """\
     client_body_temp_path temp-body;

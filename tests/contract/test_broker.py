@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import time
 
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
@@ -71,6 +70,4 @@ async def test_a_suspended_broker_hangs_and_goes_on(own_kafka_broker: Broker) ->
     broker.resume()
     await asyncio.wait_for(sending, 60)
     assert await fetch(broker, "hung", 1) == [b"late"]
-    begun = time.monotonic()
     broker.stop()
-    assert time.monotonic() - begun < 30

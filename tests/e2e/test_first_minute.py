@@ -18,7 +18,7 @@ from collector.settings import CollectorSettings
 from tests.e2e.line import HELIOGRAPH, Lines, environment, hits, rows, run, wait_for
 
 #: Far more than it takes, and less than a wait for some deadline of ours would.
-COUNTED_SECONDS = 15.0
+COUNTED_SECONDS = 25.0
 DRAIN_SECONDS = 30.0
 
 
@@ -65,7 +65,7 @@ def test_the_printed_lines_lead_to_a_rate(lines: Lines, tmp_path: Path) -> None:
     assert "Thunderbird" in event["user_agent"]
     age = rows("sql", "SELECT dateDiff('second', sent_at, ts) AS age FROM events "
                "WHERE kind = 'open'", "--data", data)[0]["age"]  # fmt: skip
-    assert 3590 <= int(age) <= 3700
+    assert 3590 <= int(age) <= 4000
 
 
 def test_the_command_is_one_that_the_shell_finds(lines: Lines, tmp_path: Path) -> None:
@@ -166,7 +166,7 @@ def test_data_of_a_newer_version_is_refused(tmp_path: Path) -> None:
 
 def test_questions_to_a_dead_line_take_in_its_journal(lines: Lines, tmp_path: Path) -> None:
     data = tmp_path / "data"
-    up = lines.up("--batch-seconds", 30)  # so that only the journal has the opens
+    up = lines.up("--batch-seconds", 60)  # so that only the journal has the opens
     for _ in range(5):
         up.open()
     assert up.hits() == 0

@@ -45,7 +45,7 @@ async def test_all_processes_at_once(lines: Lines, tmp_path: Path) -> None:
         for _ in range(ROUNDS):
             before = len(readers.answered)
             await asyncio.sleep(chance.uniform(0.2, 1.5))
-            await asyncio.to_thread(wait_for, lambda n=before: len(readers.answered) > n)
+            await asyncio.to_thread(wait_for, lambda n=before: len(readers.answered) > n + 100)
             assert await asyncio.to_thread(up.kill9) == 4
             up = await asyncio.to_thread(lines.up, *BUSY, port=port)
             starts.append(up.took)
@@ -54,7 +54,6 @@ async def test_all_processes_at_once(lines: Lines, tmp_path: Path) -> None:
     print(f"{len(readers.answered)} of {len(readers.sent)} answered; "
           f"up again in {max(starts):.1f} s at most, drained in {drained:.1f} s")  # fmt: skip
     assert code == 0
-    assert len(readers.answered) > ROUNDS * 20
     readers.check(stored("--data", data))
     (load,) = rows("report", "campaigns", "--data", data, "--campaign", "load")
     assert (load["sends"], load["delivered"], load["apparent_rate"]) == (50, 50, 1)
@@ -75,7 +74,7 @@ async def test_each_kind_of_child(lines: Lines, tmp_path: Path) -> None:
             if pid:
                 os.kill(pid, signal.SIGKILL)
         await asyncio.sleep(1.0)
-    await asyncio.to_thread(wait_for, lambda: len(stored("--data", data)) >= len(readers.answered))
+    await asyncio.to_thread(wait_for, lambda: readers.answered <= stored("--data", data).keys())
     assert up.process.poll() is None
     readers.check(stored("--data", data))
     assert run("audit", "--data", data).returncode == 0
@@ -98,17 +97,17 @@ async def test_the_supervisor_alone(lines: Lines, tmp_path: Path) -> None:
             began, last = time.monotonic(), up
             up = await asyncio.to_thread(lines.up, port=port)
             print(f"up again {time.monotonic() - began:.1f} s after the supervisor was killed")
-            assert last.pids() == []
+            await asyncio.to_thread(wait_for, lambda last=last: last.pids() == [])
         await asyncio.sleep(0.5)
     assert (await asyncio.to_thread(up.stop))[0] == 0
     readers.check(stored("--data", data))
     assert run("audit", "--data", data).returncode == 0
-    assert hits_are_consistent(data)
+    assert hits_are_consistent("--data", data)
 
 
-def hits_are_consistent(data: Path) -> bool:
+def hits_are_consistent(*where: object) -> bool:
     """What the count projection says is what the rows say."""
     (found,) = rows("sql", "SELECT (SELECT hits FROM campaigns WHERE campaign = 'load') AS hits, "
                     "(SELECT count() FROM events WHERE kind = 'open' AND campaign = 'load') AS n",
-                    "--data", data)  # fmt: skip
+                    *where)  # fmt: skip
     return bool(found["hits"] == found["n"])

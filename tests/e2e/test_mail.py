@@ -60,7 +60,7 @@ class Mailbox:
 def smtp() -> Iterator[tuple[Mailbox, int]]:
     """A local SMTP server and its port."""
     mailbox = Mailbox()
-    controller = Controller(mailbox, hostname="127.0.0.1", port=free_port())
+    controller = Controller(mailbox, hostname="127.0.0.1", port=free_port(), ready_timeout=60)
     controller.start()
     try:
         yield mailbox, controller.port
@@ -103,8 +103,11 @@ async def mail_program() -> AsyncIterator[Page]:
     if binary is None:
         missing("chromium is not installed (Debian: apt-get install chromium)")
     async with async_playwright() as playwright:
-        browser = await playwright.chromium.launch(executable_path=binary, args=list(FLAGS))
+        browser = await playwright.chromium.launch(
+            executable_path=binary, args=list(FLAGS), timeout=120_000
+        )
         context = await browser.new_context(user_agent=AGENT, locale="de-AT")
+        context.set_default_timeout(120_000)
         try:
             yield await context.new_page()
         finally:

@@ -74,7 +74,7 @@ async def test_through_nginx(lines: Lines, tmp_path: Path) -> None:
             nginx_before(up.port, home, pass_prefix_on=pass_on) as nginx,
             aiohttp.ClientSession(
                 connector=aiohttp.TCPConnector(local_addr=(READER, 0)),
-                timeout=aiohttp.ClientTimeout(total=20),
+                timeout=aiohttp.ClientTimeout(total=60),
             ) as session,
         ):
             client = Client(nginx, session)

@@ -35,7 +35,7 @@ def up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
 
 def curl(*words: str) -> tuple[int, str]:
     """Status and body."""
-    command = ["curl", "-s", "-m", "20", "-w", "\n%{http_code}", *words]
+    command = ["curl", "-s", "-m", "60", "-w", "\n%{http_code}", *words]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     body, _, status = done.stdout.rpartition("\n")
     return int(status), body

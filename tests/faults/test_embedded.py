@@ -14,6 +14,7 @@ from consumer.embedded import journal_root, take_in
 from consumer.settings import ConsumerSettings
 from schemas.journal.directory import end_seq, journals, read_position
 from schemas.journal.reader import Reader
+from tests.collecting import wait_for
 from tests.faults.load import Expected, assert_once
 from tests.faults.processes import ROOT, Embedded
 
@@ -83,16 +84,15 @@ def appended_by(workers: list[Worker]) -> Expected:
     return {name: last for worker in workers for name, last in worker.appended.items()}
 
 
-def test_twenty_kills_of_the_consumer(consumer: Embedded, settings: ConsumerSettings) -> None:
+def test_twelve_kills_of_the_consumer(consumer: Embedded, settings: ConsumerSettings) -> None:
     root = journal_root(settings.data)
     workers = [Worker(root) for _ in range(2)]
-    chance = random.Random(20)
+    chance = random.Random(12)
     positions = set()
-    for turn in range(20):
+    for turn in range(12):
         consumer.start()
-        # Some are killed while they start, most while they write.
-        if turn % 10:
-            consumer.await_ready()
+        if turn % 6:  # some are killed while they start, most while they write
+            wait_for(lambda: taken(root) not in positions)
         time.sleep(chance.uniform(0, 0.3))
         consumer.kill9()
         positions.add(taken(root))
@@ -102,9 +102,7 @@ def test_twenty_kills_of_the_consumer(consumer: Embedded, settings: ConsumerSett
         worker.stop()
     appended = appended_by(workers)
     assert on_disk(root) == appended
-    deadline = time.monotonic() + 90
-    while taken(root) < sum(appended.values()) + len(appended) and time.monotonic() < deadline:
-        time.sleep(0.05)
+    wait_for(lambda: taken(root) >= sum(appended.values()) + len(appended), 120)
     assert consumer.terminate() == 0
     ends = {name: read_position(root / name) - 1 for name in appended}
     assert ends == appended, consumer.log.read_text()[-2000:]
@@ -113,7 +111,7 @@ def test_twenty_kills_of_the_consumer(consumer: Embedded, settings: ConsumerSett
         assert_once(client, appended)
         stages = client.query("SELECT count() FROM system.tables WHERE name LIKE 'stage_%'")
         assert stages.result_rows[0][0] == 0
-    print(f"{sum(appended.values())} events in {len(appended)} journals over 20 kills")
+    print(f"{sum(appended.values())} events in {len(appended)} journals over 12 kills")
 
 
 def test_everything_killed_at_once(consumer: Embedded, settings: ConsumerSettings) -> None:

@@ -2,8 +2,10 @@
 
 import asyncio
 import math
+from contextlib import nullcontext
 from itertools import count
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
@@ -11,10 +13,26 @@ from loadtest import client
 from loadtest.bench import line
 from loadtest.bench.fresh import delays
 from loadtest.bench.steady import begun
+from tests.kafka_broker import Broker
 
 
-@pytest.mark.kafka
-def test_a_quick_run_measures_every_part(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+class Warm(NamedTuple):
+    """The broker of all tests, which is not started anew for each figure."""
+
+    bootstrap: str
+    pid: int
+
+    def start(self) -> None:
+        return
+
+    kill9 = start
+
+
+def test_a_quick_run_measures_every_part(
+    tmp_path: Path, kafka_broker: Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    warm = Warm(kafka_broker.bootstrap, kafka_broker.pid)
+    monkeypatch.setattr(line, "broker_in", lambda _: nullcontext(warm))
     monkeypatch.setattr(line, "_WARMING", 0)
     monkeypatch.setattr(line, "_TURNS", 1)
     monkeypatch.setattr(line, "_QUICK", line.Effort(1, 20_000, 20_000, 100, 100, 1))

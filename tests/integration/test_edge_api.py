@@ -82,7 +82,6 @@ async def test_sends_need_the_key(edge: Edge) -> None:
 
 
 async def test_sends_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sends, "IDLE_SECONDS", 0.3)
     async with edge_of(tmp_path / "data", sends_max_bytes=2000) as edge:
         assert (await post(edge, b" " * 2001))[0] == 413
 
@@ -92,7 +91,9 @@ async def test_sends_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
         assert (await post(edge, chunks()))[0] == 413
         head = f"POST /v1/sends HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {API_KEY}\r\n".encode()
-        stalled = await edge.raw(head + b"Content-Length: 10\r\n\r\nabc")
+        with monkeypatch.context() as hasty:
+            hasty.setattr(sends, "IDLE_SECONDS", 0.3)
+            stalled = await edge.raw(head + b"Content-Length: 10\r\n\r\nabc")
         assert stalled.startswith(b"HTTP/1.1 408 ")
         broken = await edge.raw(head + b"Transfer-Encoding: chunked\r\n\r\n2\r\nab\r\nzz\r\n")
         assert broken.startswith(b"HTTP/1.1 400 ")
@@ -118,7 +119,6 @@ async def test_a_receipt_is_recorded_or_refused(
 ) -> None:
     raw = (Path(__file__).parents[1] / "data" / "receipts" / "outlook-deleted.eml").read_bytes()
     post_receipt = partial(post, path="/v1/receipts")
-    monkeypatch.setattr(receipts, "BODY_SECONDS", 0.3)
     limits = {"journal_max_bytes": 1 << 20, "journal_segment_bytes": 1 << 16}
     async with edge_of(tmp_path / "data", **limits) as edge:
         assert (await post_receipt(edge, raw, "wrong"))[0] == 401
@@ -126,7 +126,9 @@ async def test_a_receipt_is_recorded_or_refused(
         assert (status, text[:24]) == (422, "This is no read receipt:")
         assert (await post_receipt(edge, b" " * ((1 << 20) + 1)))[0] == 413
         head = f"POST /v1/receipts HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {API_KEY}\r\n"
-        stalled = await edge.raw(f"{head}Content-Length: 10\r\n\r\nabc".encode())
+        with monkeypatch.context() as hasty:
+            hasty.setattr(receipts, "BODY_SECONDS", 0.3)
+            stalled = await edge.raw(f"{head}Content-Length: 10\r\n\r\nabc".encode())
         assert stalled.startswith(b"HTTP/1.1 408 ")
         told = {"message_id": "ORIGINAL123@mail.example.org", "disposition": "deleted"}
         assert edge.events() == []

@@ -119,4 +119,4 @@ def test_what_it_has_started_ends_with_it() -> None:
         started = int(parent.stdout.readline())
         assert alive(started)
         parent.kill()
-    wait_for(lambda: not alive(started), 10)
+    wait_for(lambda: not alive(started), 50)

@@ -103,12 +103,12 @@ def test_a_peer_that_ends_its_side_gets_its_answers(edge: Edge) -> None:
 
 def test_a_head_that_does_not_end_is_given_up(edge: Edge, monkeypatch: pytest.MonkeyPatch) -> None:
     """Not so an empty line, nor a head whose bytes came in time."""
-    monkeypatch.setattr(http1, "HEAD_SECONDS", 0.1)
-    statuses, _, is_open = edge.say(PIXEL + PIXEL[:-2], wait=0.3)
+    monkeypatch.setattr(http1, "HEAD_SECONDS", 0.3)
+    statuses, _, is_open = edge.say(PIXEL + PIXEL[:-2], wait=0.6)
     assert (statuses, is_open) == ([200, 408], False)
-    assert edge.say(PIXEL[:9], wait=0.3)[0] == [408]
-    assert edge.say(PIXEL[:9], PIXEL[9:], wait=0.3)[::2] == ([200], True)
-    assert edge.say(PIXEL + b"\r\n", wait=0.3)[::2] == ([200], True)
+    assert edge.say(PIXEL[:9], wait=0.6)[0] == [408]
+    assert edge.say(PIXEL[:9], PIXEL[9:], wait=0.6)[::2] == ([200], True)
+    assert edge.say(PIXEL + b"\r\n", wait=0.6)[::2] == ([200], True)
 
 
 def test_refusals_tell_nothing_of_the_server(edge: Edge) -> None:

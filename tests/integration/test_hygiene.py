@@ -14,6 +14,7 @@ from consumer.erasures import Erasures
 from consumer.retention import Retention
 from consumer.settings import ConsumerSettings
 from consumer.store import execute, rows
+from tests.integration.test_cli_lists import NOW as IMPORTED
 from tests.integration.test_cli_lists import ask, data, happen, happened, keeping
 from tests.integration.test_erase import holds
 from tests.store import HUMAN, NOW, batch, block, body, client, writer
@@ -141,10 +142,10 @@ def test_what_the_commands_say(
         "optout": None,
     }  # fmt: skip
     whole = ask(capsys, data, "export", "long-ago")
-    assert whole["last_open"] == [day(int(time.time()) - 200 * DAY)]
+    assert whole["last_open"] == [day(IMPORTED - 200 * DAY)]
     assert [row["kind"] for row in whole["events"]] == ["sent", "sent"]
     assert ask(capsys, data, "export", "apple")["last_open"] == [
-        f"none by a person; something else in {day(int(time.time()) - 5 * DAY)[:7]} or before"
+        f"none by a person; something else in {day(IMPORTED - 5 * DAY)[:7]} or before"
     ]
     assert heliograph("erase", "long-ago", "--data", data) == 0
     assert '"last_open": true' in capsys.readouterr().out

@@ -90,7 +90,7 @@ async def client() -> AsyncIterator[aiohttp.ClientSession]:
     # A connection for each request, as so many readers would open.
     connector = aiohttp.TCPConnector(force_close=True)
     async with aiohttp.ClientSession(
-        connector=connector, timeout=aiohttp.ClientTimeout(total=30)
+        connector=connector, timeout=aiohttp.ClientTimeout(total=60)
     ) as session:
         yield session
 
@@ -197,11 +197,11 @@ async def test_sends_are_streamed_both_ways(
     async def lines() -> AsyncIterator[bytes]:
         yield b'{"recipient":"r1"}\n'
         # A proxy that collects the body first would wait here for ever.
-        await asyncio.wait_for(upstream.first_part.wait(), 10)
+        await asyncio.wait_for(upstream.first_part.wait(), 60)
         yield b'{"recipient":"r2"}\n'
 
     async with client.post(**at(nginx, "/v1/sends"), headers=as_host(), data=lines()) as answer:
-        first = await asyncio.wait_for(answer.content.readline(), 10)
+        first = await asyncio.wait_for(answer.content.readline(), 60)
         assert first == b"one\n"
         upstream.go_on.set()
         assert await answer.content.readline() == b"two\n"

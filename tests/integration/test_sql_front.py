@@ -92,14 +92,14 @@ def test_a_bad_line_is_a_parse_error_and_leaves_nothing(database: str) -> None:
     assert it.command("SELECT count() FROM front_test.t") == 0
 
 
-def _slow_insert(url: str, seconds: float, done: list[float]) -> None:
+def _slow_insert(url: str, seconds: float, done: list[bool]) -> None:
     rows = int(seconds * 10)
     client(url).command(
         "INSERT INTO front_test.t SELECT number, toString(sleepEachRow(0.1))"
         f" FROM front_test.stage LIMIT {rows}",
         settings={"max_block_size": 5, "max_threads": 1},
     )
-    done.append(time.monotonic())
+    done.append(True)
 
 
 def _await_insert(it: Any) -> None:
@@ -113,17 +113,15 @@ def test_a_drop_waits_for_the_insert_that_runs(database: str) -> None:
     it = client(database)
     it.command("CREATE TABLE front_test.stage (number UInt64) ENGINE = Memory")
     it.command("INSERT INTO front_test.stage SELECT number FROM numbers(100)")
-    done: list[float] = []
+    done: list[bool] = []
     insert = threading.Thread(target=_slow_insert, args=(database, 2, done))
     insert.start()
     _await_insert(it)
     assert it.command("SELECT 1") == 1, "others are served meanwhile"
     it.command("DROP TABLE front_test.stage SYNC")
-    dropped = time.monotonic()
+    assert it.command("SELECT count() FROM front_test.t") == 20, "the drop came back after it"
     insert.join()
     assert done, "the insert was not cut off"
-    assert dropped >= done[0] - 1.0, "and the drop came back after it"
-    assert it.command("SELECT count() FROM front_test.t") == 20
     with pytest.raises(DatabaseError) as raised:
         it.command("INSERT INTO front_test.t SELECT number, '' FROM front_test.stage")
     assert raised.value.code == 60, "who comes later finds no table"
@@ -139,7 +137,6 @@ def test_an_insert_goes_on_when_its_client_is_gone(database: str) -> None:
     with socket.create_connection((parts.hostname, parts.port)) as gone:
         gone.sendall(head.encode() + statement)
         _await_insert(it)
-    assert it.command("SELECT count() FROM front_test.t") == 0
     deadline = time.monotonic() + 60
     while it.command("SELECT count() FROM front_test.t") != 30:
         assert time.monotonic() < deadline
@@ -168,7 +165,7 @@ def _get(url: str, **options: Any) -> urllib3.BaseHTTPResponse:
 def test_curl_and_the_headers(engine: Engine) -> None:
     url = f"{engine.url}/?query=SELECT+number+AS+n+FROM+numbers(2)"
     require(shutil.which("curl"), "curl is not installed")
-    told = subprocess.run(["curl", "-sS", url], capture_output=True, check=True, timeout=20)
+    told = subprocess.run(["curl", "-sS", url], capture_output=True, check=True, timeout=60)
     assert told.stdout == b"0\n1\n"
     answer = _get(url + "&default_format=JSON&query_id=q1")
     assert answer.json()["data"] == [{"n": 0}, {"n": 1}]

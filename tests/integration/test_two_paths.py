@@ -47,15 +47,16 @@ def paths(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Paths]:
 
 @pytest.mark.parametrize("name", ["hot", "aiohttp"])
 def test_a_cut_changes_nothing(paths: Paths, name: str) -> None:
-    """Each case, cut in two at each of its bytes."""
+    """Each case, cut in two at each of its bytes; those that aiohttp joins itself, at some."""
     path: EdgePath = getattr(paths, name)
 
     async def one(case: Case) -> list[str]:
         raw = fill(case.raw, path.places.of("cut"))
-        scripts = [(raw[:at], raw[at:]) for at in range(1, len(raw))]
+        places = range(1, len(raw), 1 if name == "hot" else 5)
+        scripts = [(raw[:at], raw[at:]) for at in places]
         wrong = [
             f"{case.id}, cut at {at}: {said}"
-            for at, said in enumerate(await path.talk(scripts), 1)
+            for at, said in zip(places, await path.talk(scripts), strict=True)
             if read(said.told, case.answers) != case.answers
             or said.open == (case.after == "closed")
         ]
@@ -196,13 +197,15 @@ def test_the_two_agree(paths: Paths, script: tuple[bytes, list[int], bool]) -> N
     data = fill(raw.decode("latin-1"), places)
     last = None if ends else PROBE % places["pixel"].encode()
 
+    async def one(path: EdgePath, pieces: list[bytes]) -> Any:
+        hits = path.worker.metrics.hits
+        before = dict(hits)
+        told = await path.talk([[*pieces, last]])
+        return told, path.events(), {what: count - before[what] for what, count in hits.items()}
+
     async def both(pieces: list[bytes]) -> Any:
-        hot, aiohttp = [
-            (await path.talk([[*pieces, last]]), path.events())
-            for path in (paths.hot, paths.aiohttp)
-        ]
+        hot, aiohttp = [await one(path, pieces) for path in (paths.hot, paths.aiohttp)]
         assert hot == aiohttp
-        assert paths.hot.worker.metrics.hits == paths.aiohttp.worker.metrics.hits
         statuses = re.findall(rb"HTTP/1\.[01] (\d)", hot[0][0].told)
         assert b"5" not in statuses
         assert len(hot[1]) <= statuses.count(b"2") + statuses.count(b"3")  # of what was answered

@@ -56,6 +56,6 @@ async def test_who_hangs_while_it_leaves_is_left_alone(monkeypatch: pytest.Monke
     source = KafkaSource(ConsumerSettings(), lambda _: None)
     consumer: Any = Hanging()
     source._consumer = consumer
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(15):
         await source.close()
     assert consumer.closed

@@ -2,7 +2,6 @@
 
 import asyncio
 import threading
-import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -17,6 +16,7 @@ from consumer.settings import ConsumerSettings
 from consumer.source import OnRelease
 from consumer.store import TableGone
 from consumer.writer import Outcome
+from tests.faults.load import until
 
 FIRST, SECOND = ("t", 0), ("t", 1)
 
@@ -38,13 +38,15 @@ class Writer:
 
     def __init__(self, may: threading.Event, written: list[list[int]]) -> None:
         self.stage = Stage()
+        self.began = threading.Event()
         self._may, self._written = may, written
 
     def load(self, batch: Batch) -> Any:
         return batch
 
     def insert(self, batch: Batch) -> Outcome:
-        if not self._may.wait(10):
+        self.began.set()
+        if not self._may.wait(60):
             raise StoreTrouble("never")
         self._written.append([each.offset for each in batch.blocks])
         return Outcome(batch.rows, 0, 0)
@@ -94,21 +96,24 @@ async def test_blocks_of_a_partition_that_moves_during_a_turn_are_dropped(
     """What was polled before is not committed after: what stood before it may be lost with it."""
     source = Source({p: [block(p, n) for n in range(1, 8)] for p in (FIRST, SECOND)})
     may, written = threading.Event(), list[list[int]]()
-    loop = loop_on(source, Writer(may, written), Metrics())
+    writer = Writer(may, written)
+    loop = loop_on(source, writer, Metrics())
     stop = asyncio.Event()
     running = asyncio.create_task(loop.run(stop, 5.0))
-    await asyncio.sleep(0.5)  # the first batch of the first partition is being written
+    # The first batch of the first partition is being written.
+    assert await asyncio.to_thread(writer.began.wait, 60)
     releasing = asyncio.create_task(loop.release([moved]))
-    await asyncio.sleep(0.5)
     # What is being inserted is waited for; of the second partition nothing is yet.
-    assert releasing.done() is (moved == SECOND)
+    done, _ = await asyncio.wait({releasing}, timeout=0.5 if moved == FIRST else 60)
+    assert bool(done) is (moved == SECOND)
     may.set()
     await releasing
     source.polls.append({moved: [block(moved, 3)]})  # it came back, and goes on after its commit
-    await asyncio.sleep(0.6)
+    other = SECOND if moved == FIRST else FIRST
+    await until(lambda: {(other, 7), (moved, 3)} <= set(source.commits))
+    await asyncio.sleep(0.1)  # for what should not be done
     stop.set()
     await running
-    other = SECOND if moved == FIRST else FIRST
     assert source.commits.count((other, 7)) == 1
     assert [offset for place, offset in source.commits if place == moved] == (
         [2, 3] if moved == FIRST else [3]
@@ -126,15 +131,14 @@ async def test_a_stop_is_heard_while_the_store_fails_or_is_silent(failing: bool)
     may = threading.Event()
     metrics = Metrics()
     source = Source({FIRST: [block(FIRST, 1)]})
-    loop = loop_on(source, Away(may, []), metrics)
+    writer = Away(may, [])
+    loop = loop_on(source, writer, metrics)
     stop = asyncio.Event()
     running = asyncio.create_task(loop.run(stop, 0.5))
-    await asyncio.sleep(0.6)
-    assert bool(metrics.trouble) is failing
+    await until(lambda: bool(metrics.trouble) if failing else writer.began.is_set())
     stop.set()
-    began = time.monotonic()
-    await running
-    assert time.monotonic() - began < 8
+    async with asyncio.timeout(45):
+        await running
     assert source.commits == []
     may.set()
 
@@ -198,7 +202,7 @@ class _Logged:
     def insert(self, batch: Batch) -> Outcome:
         last = batch.blocks[-1].offset
         if last > 2:
-            self._bench.may.wait(10)
+            self._bench.may.wait(60)
         self._bench.note(f"insert {last} from {self._name}")
         return Outcome(batch.rows, 0, 0)
 
@@ -261,7 +265,7 @@ async def test_nothing_is_committed_behind_a_batch_that_is_fenced() -> None:
     class Gone(_Logged):
         def insert(self, batch: Batch) -> Outcome:
             if batch.blocks[-1].offset == 4:
-                bench.may.wait(10)
+                bench.may.wait(60)
                 raise TableGone("dropped")
             return super().insert(batch)
 
