@@ -1,5 +1,6 @@
 """Journals on disk: their names, which of them are sealed, their positions, and when they go."""
 
+import contextlib
 import fcntl
 import os
 import zlib
@@ -16,6 +17,8 @@ QUARANTINE: Final = "quarantine"
 ID_LENGTH: Final = 28
 #: What is kept for shipping again leaves so much of a disk, or a quarter of a small one.
 _SPARE_BYTES: Final = 1 << 30
+#: How long damaged bytes are kept: as the dead letter is, for they may hold anybody's address.
+QUARANTINE_SECONDS: Final = 30 * 86_400.0
 
 
 def journal_id(now_ms: int, random: bytes) -> str:
@@ -111,7 +114,8 @@ def used_bytes(root: Path) -> int:
 def expire(root: Path, now: float, keep_seconds: float) -> int:
     """Delete segments that are shipped and older than `keep_seconds`, and empty sealed journals.
 
-    Returns how many segments went. Only the process that moves the positions calls this.
+    So do damaged bytes of journals that are gone, after their own time. Returns how many segments
+    went. Only the process that moves the positions calls this.
     """
     removed = 0
     for journal in journals(root):
@@ -121,7 +125,15 @@ def expire(root: Path, now: float, keep_seconds: float) -> int:
             removed += 1
         if sealed and not segments(journal) and _older(journal, now - keep_seconds):
             remove(journal)
+    _expire_damaged(root, now - QUARANTINE_SECONDS)
     return removed
+
+
+def _expire_damaged(root: Path, before: float) -> None:
+    for path in (root.parent / QUARANTINE).glob("*.bin"):
+        with contextlib.suppress(FileNotFoundError):  # an erasure deletes some
+            if _older(path, before) and not (root / path.name[:ID_LENGTH]).exists():
+                path.unlink()
 
 
 def _shipped(journal: Path, sealed: bool, before: float) -> list[Path]:

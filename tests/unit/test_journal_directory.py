@@ -65,6 +65,21 @@ def test_shipped_and_old_goes_and_nothing_else(tmp_path: Path) -> None:
     assert directory.journals(tmp_path) == []
 
 
+def test_damaged_bytes_go_after_their_journal(tmp_path: Path) -> None:
+    """They may hold anybody's address, and nobody else deletes them."""
+    root = tmp_path / "journal"
+    here, gone = journal(root, 1, 2), root / directory.journal_id(2, bytes(8))
+    kept = [directory.quarantined(path / "00000000000000000001.seg", 7) for path in (here, gone)]
+    kept[0].parent.mkdir()
+    for path in kept:
+        path.write_bytes(b"x")
+        os.utime(path, (NOW, NOW))
+    directory.expire(root, NOW + directory.QUARANTINE_SECONDS - 1, 50.0)
+    assert [path.exists() for path in kept] == [True, True]
+    directory.expire(root, NOW + directory.QUARANTINE_SECONDS + 1, 50.0)
+    assert [path.exists() for path in kept] == [True, False]
+
+
 def test_what_is_not_shipped_stays(tmp_path: Path) -> None:
     path = journal(tmp_path, 1, 6, age=1e6)
     directory.make_room(tmp_path, NOW, 1e3, 100)
