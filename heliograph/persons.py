@@ -2,6 +2,7 @@
 
 from argparse import ArgumentParser, Namespace
 
+from heliograph import lists
 from heliograph.errors import UsageError
 from heliograph.settings import MintSettings
 from schemas import keyring
@@ -27,3 +28,10 @@ def keys(args: Namespace, settings: MintSettings) -> list[str]:
         return [given]
     hashed = keyring.load(settings.key_file).hash_recipient(given)
     return [hashed] if args.hash_recipients else [given, hashed]
+
+
+def tell_if_unknown(args: Namespace, events: int) -> None:
+    """Say it where nobody is known by the key: a person's request must not end unseen."""
+    if not events and not args.hash_recipients:
+        lists.say("no event is stored of this key. It is taken letter by letter; of who was minted "
+                  "as a keyed hash, name what was hashed, with --hash-recipients")  # fmt: skip

@@ -56,6 +56,7 @@ def run(args: Namespace) -> int:
             orders.erase(names, dry_run=False, lift=True)
     json.dump({"dry_run": args.dry_run, **told}, sys.stdout)
     print()
+    persons.tell_if_unknown(args, told["events"])
     if busy:
         raise Failure(f"{len(busy)} journals are being written by what does not begin a new "
                       f"segment ({busy[0]}): end it, and erase again")  # fmt: skip

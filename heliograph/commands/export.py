@@ -46,6 +46,7 @@ def run(args: Namespace) -> int:
         named = {"pattern": pattern(names)}
         dead = store.query(canned("export_dead_letter"), named, output.FORMAT)
         dead_letter = list(output.objects(dead))
+    persons.tell_if_unknown(args, len(events))
     if args.format == "csv":
         if events:
             out = csv.DictWriter(sys.stdout, list(events[0]), lineterminator="\n")

@@ -186,6 +186,10 @@ def test_dry_run_export_and_addresses(data: Path, capsys: pytest.CaptureFixture[
     for command in ("export", "erase"):  # cut to what a key may be, it would be another's
         assert heliograph(command, "a@x.org" + "x" * 249, "--data", data) == 2
         assert heliograph(command, " ", "--data", data) == 2
+    capsys.readouterr()
+    for command in (("export",), ("erase", "--dry-run")):
+        assert heliograph(*command, "A@x.org", "--data", data) == 0
+        assert "no event is stored of this key" in capsys.readouterr().err
     assert heliograph("export", "a@x.org", "--format", "csv", "--data", data) == 0
     assert capsys.readouterr().out.count("\n") == 4
 
