@@ -62,7 +62,7 @@ class Exchange:
     async def finish(self) -> None:
         """Send what has come to the file meanwhile, if Kafka is there."""
         if self._producer is not None and not self.trouble:
-            self._read_file()
+            await self._read_file()
             await self._send()
 
     async def _session(self) -> None:
@@ -106,7 +106,7 @@ class Exchange:
         consumer.assign(places)
         await consumer.seek_to_beginning(*places)
         ends = await consumer.end_offsets(places)
-        self._read_file()
+        await self._read_file()
         self.waiting = set(self._known)
         behind = True
         while not consumer._client._sync_task.done():  # else it may wait for ever: aiokafka #712
@@ -114,17 +114,19 @@ class Exchange:
                 behind, self.trouble = False, ""
                 _mark(self._path.with_name(READ))
             if not behind:
-                self._read_file()
+                await self._read_file()
                 await self._send()
             found = await consumer.getmany(timeout_ms=_POLL_MS, max_records=_TOGETHER)
             self._take(record.value for records in found.values() for record in records)
 
-    def _read_file(self) -> None:
+    async def _read_file(self) -> None:
+        """What is new in it; journals are shipped between two steps."""
         while (entries := self._tail.read()) is not None:
             for entry in entries:
                 if _rank(entry) > self._known.get(entry.recipient, -1):
                     self._known[entry.recipient] = _rank(entry)
                     self.waiting.add(entry.recipient)
+            await asyncio.sleep(0)
 
     def _take(self, values: Iterable[bytes]) -> None:
         """Entries of the topic: what is news goes into the file."""

@@ -27,6 +27,7 @@ _MAGIC: Final = b"optouts2"
 _PLACE: Final = struct.Struct(">BQ")
 _NONCE: Final = 12
 _TAG: Final = 16
+_UNUSABLE: Final = (OSError, InvalidTag, ValueError, struct.error)
 #: What is opened at a time: under a millisecond's work.
 CHUNK: Final = 1 << 20
 #: What the file has before the place tells it from any other: an entry is sealed with its time.
@@ -78,7 +79,7 @@ def load(optouts: Path, key: bytes) -> Index | None:
 
 def loading(optouts: Path, key: bytes) -> Generator[bool, None, Index | None]:
     """Load the index, a chunk before each yield (of True); returns it, if it can be used."""
-    with contextlib.suppress(OSError, InvalidTag, struct.error), beside(optouts).open("rb") as file:
+    with contextlib.suppress(*_UNUSABLE), beside(optouts).open("rb") as file:
         head = file.read(_HEAD.size)
         magic, at, damaged, *sizes, check = _HEAD.unpack(head)
         if magic != _MAGIC or _check(optouts, at) != check or _length(sizes) != _size(file):
@@ -122,8 +123,8 @@ def _size(file: IO[bytes]) -> int:
 
 def _check(optouts: Path, at: int) -> bytes:
     with optouts.open("rb") as file:
+        if at > _size(file):
+            return b""
         begin = max(0, at - _CHECKED)
         data = os.pread(file.fileno(), at - begin, begin)
-    if len(data) != at - begin:
-        return b""  # it is shorter
     return hashlib.blake2b(data, digest_size=16).digest()

@@ -11,6 +11,7 @@ from clickhouse_connect.driver.client import Client
 
 from consumer.audit import audit
 from consumer.erasures import Erasures
+from consumer.migrate import migrations, render
 from consumer.retention import Retention
 from consumer.settings import ConsumerSettings
 from consumer.store import execute, rows
@@ -180,6 +181,21 @@ def test_the_dates_end(client: Client) -> None:
     ]  # fmt: skip
     ON.apply(client, "heliograph")
     assert Retention.stored(client, "heliograph") == ON
+
+
+def test_entries_of_before_they_could_end_are_as_of_the_upgrade(client: Client) -> None:
+    execute(client, "ALTER TABLE heliograph.last_opens DROP COLUMN seen")
+    execute(client, "INSERT INTO heliograph.last_opens VALUES ('a', 0), ('b', today() - 150)")
+    for statement in render(
+        next(m.text for m in migrations(cluster=False) if m.number == 26), "heliograph", ""
+    ):
+        execute(client, statement)
+    kept = ConsumerSettings(hygiene=True, retention=("last_open=100d",))
+    Retention.of(kept).apply(client, "heliograph")
+    execute(client, "OPTIMIZE TABLE heliograph.last_opens FINAL")
+    assert rows(client, "SELECT recipient, seen = today() FROM heliograph.last_opens") == [
+        ("a", 1), ("b", 1),
+    ]  # fmt: skip
 
 
 def test_a_retention_of_hits_contradicts_it() -> None:

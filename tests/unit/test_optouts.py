@@ -295,7 +295,7 @@ def test_an_index_is_of_its_file_and_whole_or_not_used(tmp_path: Path) -> None:
     assert (out_of(found), found.damaged) == (wanted, 1)
     assert optout_index.load(path, Sealer(bytes(32)).index_key) is None
     for at in (0, 7, 8, 20, 39, 40, 60, len(whole) - 1):
-        for damaged in (whole[:at], whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :]):
+        for damaged in (whole[:at], whole[:at] + bytes([whole[at] ^ 0x80]) + whole[at + 1 :]):
             index.write_bytes(damaged)
             assert optout_index.load(path, sealer.index_key) is None
             assert out_of(known(path)) == wanted
