@@ -51,6 +51,8 @@ _STRICT: Final = {
     "input_format_json_read_bools_as_strings": 0,
     # In parallel it takes half as much CPU again, and hardly less time.
     "input_format_parallel_parsing": 0,
+    # One block: patterns are tried once an agent and block, and blocks need not be put together.
+    "max_block_size": 1_048_448,
 }
 #: What a fence waits for: dropped stages that are still read, inserts that name another's stage.
 #: A drop that a restart of the server cut off is dated ahead, and nothing can read what it drops.
