@@ -88,9 +88,14 @@ def batch(*blocks: Block) -> Batch:
     return found
 
 
-def writer(client: Client, partition: Partition = PARTITION, **options: object) -> Writer:
+def writer(
+    client: Client,
+    partition: Partition = PARTITION,
+    *,
+    clock: Callable[[], float] = lambda: float(NOW),
+    **options: object,
+) -> Writer:
     """A writer that has taken its partition over."""
-    clock: Callable[[], float] = lambda: float(NOW)  # noqa: E731
     verdicts = Verdicts("heliograph")
     verdicts.install(client)
     made = Writer(

@@ -174,7 +174,7 @@ def test_the_dates_end(client: Client) -> None:
         body(ts=(now - days * DAY) * 1000, recipient=f"{agent[-3:]}{days}", user_agent=agent)
         for days, agent in seen
     ]
-    writer(client, retention=kept).write(batch(block(bodies)))
+    writer(client, retention=kept, clock=time.time).write(batch(block(bodies)))
     execute(client, "OPTIMIZE TABLE heliograph.last_opens FINAL")
     assert rows(client, DATES) == [
         (f"{APPLE[-3:]}40", "1970-01-01"), (f"{HUMAN[-3:]}40", day(now - 40 * DAY)),
