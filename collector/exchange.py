@@ -91,7 +91,7 @@ class Exchange:
         these opt-outs any more who is new.
         """
         name = self._settings.optout_topic
-        with contextlib.suppress(topic.TopicError, KafkaError):  # not all can be asked, or by anyone
+        with contextlib.suppress(topic.TopicError, KafkaError):  # not all tell
             kept = await topic.kept_seconds(self._settings, name)
             if kept < math.inf:
                 log.error("topic %s forgets opt-outs after %.1f days: set cleanup.policy=compact "
