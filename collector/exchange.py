@@ -22,6 +22,7 @@ from aiokafka.errors import KafkaError
 from collector import topic
 from collector.optouts import Tail, append
 from collector.settings import CollectorSettings
+from schemas.kafka import let_go
 from schemas.optout import FILE, READ, Entry, Sealer
 
 log = logging.getLogger(__name__)
@@ -31,7 +32,8 @@ _POLL_MS: Final = 300
 #: Entries that are taken at a time: some milliseconds, in which nothing is shipped.
 _TOGETHER: Final = 500
 _REQUEST_SECONDS: Final = 15
-_FAILURES: Final = (KafkaError, OSError, TimeoutError, topic.TopicError)
+#: RuntimeError: see `let_go`.
+_FAILURES: Final = (KafkaError, OSError, RuntimeError, TimeoutError, topic.TopicError)
 
 
 class Exchange:
@@ -79,6 +81,7 @@ class Exchange:
         producer: Any = AIOKafkaProducer(**options, enable_idempotence=True, acks="all")
         async with contextlib.AsyncExitStack() as started:
             started.push_async_callback(consumer.stop)
+            started.callback(lambda: let_go(consumer._client))
             started.push_async_callback(topic.abandon, producer)
             await consumer.start()
             await producer.start()

@@ -53,7 +53,7 @@ class Stalled(Exception):
     """Kafka has not answered for too long."""
 
 
-_FAILURES: Final = (KafkaError, OSError, TimeoutError, topic.TopicError, Stalled)
+_FAILURES: Final = (KafkaError, OSError, RuntimeError, TimeoutError, topic.TopicError, Stalled)
 
 
 class Shipper:

@@ -12,6 +12,7 @@ from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import KafkaError, for_code
 
 from collector.settings import CollectorSettings
+from schemas.kafka import let_go
 
 log = logging.getLogger(__name__)
 
@@ -114,10 +115,12 @@ async def watch(settings: CollectorSettings, kept: Callable[[float], object]) ->
 
 async def abandon(producer: Any) -> None:
     """Stop a producer. One that cannot flush would try for ever: it is cut off."""
-    with contextlib.suppress(KafkaError, TimeoutError):
+    let_go(producer.client)
+    with contextlib.suppress(KafkaError, RuntimeError, TimeoutError):
         async with asyncio.timeout(0.5):
             await producer.stop()
             return
     if producer._sender.sender_task is not None:  # aiokafka has no public way
         producer._sender.sender_task.cancel()
+    let_go(producer.client)
     await producer.client.close()

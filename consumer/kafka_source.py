@@ -13,6 +13,7 @@ from consumer.batch import Block, Partition
 from consumer.errors import Fenced
 from consumer.settings import ConsumerSettings
 from consumer.source import OnRelease
+from schemas.kafka import let_go
 
 _log: Final = logging.getLogger(__name__)
 #: After so long without a sign of life a consumer's partitions go to others, in milliseconds.
@@ -22,6 +23,8 @@ _PAUSE: Final = 1.0
 _PATIENCE: Final = 30.0
 #: How long leaving the group is waited for, by itself and once told to end, in seconds.
 _LEAVING: Final = (SESSION_MS / 1000, 1.0)
+#: What a client may raise: see `let_go`.
+_FAILURES: Final = (KafkaError, RuntimeError)
 
 
 class KafkaSource(ConsumerRebalanceListener):  # type: ignore[misc]
@@ -47,7 +50,7 @@ class KafkaSource(ConsumerRebalanceListener):  # type: ignore[misc]
             consumer = self._make()
             try:
                 await consumer.start()
-            except KafkaError as error:
+            except _FAILURES as error:
                 _log.warning("Kafka does not answer, trying again: %s", error)
                 self._report(f"{type(error).__name__}: {error}")
                 await _leave(consumer)
@@ -90,7 +93,7 @@ class KafkaSource(ConsumerRebalanceListener):  # type: ignore[misc]
         try:
             with _cut_off():
                 found = await self._joined.getmany(timeout_ms=int(timeout * 1000))
-        except KafkaError as error:
+        except _FAILURES as error:
             await asyncio.sleep(_PAUSE)
             raise Fenced(f"Kafka gives no records: {error}") from error
         self._given |= {tp: records[-1].offset + 1 for tp, records in found.items()}
@@ -140,6 +143,7 @@ class KafkaSource(ConsumerRebalanceListener):  # type: ignore[misc]
 
 async def _leave(consumer: AIOKafkaConsumer) -> None:
     """Stop a consumer. One that hangs in doing so is left alone: its session ends by itself."""
+    let_go(consumer._client)
     leaving = asyncio.create_task(consumer.stop())
     for patience in _LEAVING:
         await asyncio.wait([leaving], timeout=patience)
@@ -148,7 +152,8 @@ async def _leave(consumer: AIOKafkaConsumer) -> None:
         _log.warning("leaving the group takes too long")
         leaving.cancel()  # it waits for a task of its own that has missed its cancellation
     if not leaving.done() or leaving.cancelled() or leaving.exception():
-        with contextlib.suppress(KafkaError, TimeoutError):  # it has stopped half-way
+        let_go(consumer._client)
+        with contextlib.suppress(*_FAILURES, TimeoutError):  # it has stopped half-way
             await asyncio.wait_for(consumer._client.close(), _PAUSE)
 
 
@@ -163,7 +168,7 @@ async def _answer() -> AsyncIterator[None]:
         with _cut_off():
             async with asyncio.timeout(_PATIENCE):
                 yield
-    except (KafkaError, TimeoutError) as error:
+    except (*_FAILURES, TimeoutError) as error:
         raise Fenced(f"no commit: {type(error).__name__}: {error}") from error
 
 

@@ -90,3 +90,16 @@ class KafkaSettings(Settings, frozen=True, kw_only=True):
                 context.load_cert_chain(self.kafka_ssl_certfile, self.kafka_ssl_keyfile)
             options["ssl_context"] = context
         return options
+
+
+def let_go(client: Any) -> None:
+    """Let a client of aiokafka be closed whose metadata task an error has ended: closing raises it.
+
+    uvloop raises RuntimeError where one writes to a connection that is just closed, aiokafka
+    expects OSError, and the task ends: https://github.com/aio-libs/aiokafka/issues/712.
+    """
+    task = client._sync_task
+    if task is not None and task.done():
+        client._sync_task = None
+        if not task.cancelled():
+            task.exception()  # has been told

@@ -117,8 +117,14 @@ async def test_a_client_whose_view_of_the_cluster_died_is_replaced(kafka_kit: Ka
     sent = await kafka_kit.append(1)
     source = await kafka_kit.open()
     assert await take(source, 1)
-    source._consumer._client._sync_task.cancel()  # type: ignore[attr-defined]
-    await asyncio.sleep(0)
+    client = source._consumer._client  # type: ignore[attr-defined]
+
+    async def as_uvloop_does(*_: object) -> bool:
+        raise RuntimeError("unable to perform operation on <TCPTransport closed=True>")
+
+    client._metadata_update = as_uvloop_does
+    client.force_metadata_update()
+    await asyncio.wait([client._sync_task], timeout=20)
     with pytest.raises(Fenced, match="view of the cluster"):
         await source.poll(0.1)
     await source.rejoin()
