@@ -113,13 +113,7 @@ class Beacon:
         self._hits[purpose, error.reason] += 1
 
     def take(
-        self,
-        purpose: Purpose,
-        text: bytes,
-        client: Client,
-        address: str,
-        referer: str,
-        now: float,
+        self, purpose: Purpose, text: bytes, client: Client, address: str, referer: str, now: float
     ) -> tuple[str, bytes]:
         """Where a click's token leads, and the event's body, b"" where nothing is to be kept.
 

@@ -66,14 +66,7 @@ async def serve(
     await optout_compact.begin(settings)
     _allow_many_connections()
     with contextlib.ExitStack() as sockets:
-
-        def listen(host: str, port: int, count: int = 1) -> list[socket.socket]:
-            try:
-                found = bind_shared(host, port, count)
-            except OSError as error:
-                raise StartError(error.strerror) from None
-            return [sockets.enter_context(sock) for sock in found]
-
+        listen = partial(_listen, sockets)
         public = listen(settings.host, settings.port, settings.workers)
         (health_socket,) = listen(settings.health_host, settings.health_port)
         port = public[0].getsockname()[1]
@@ -100,6 +93,17 @@ async def serve(
             for task in (waiting, *chores):
                 task.cancel()
             await runner.cleanup()
+
+
+def _listen(
+    sockets: contextlib.ExitStack, host: str, port: int, count: int = 1
+) -> list[socket.socket]:
+    """Sockets that listen until the stack is closed. Raises StartError."""
+    try:
+        found = bind_shared(host, port, count)
+    except OSError as error:
+        raise StartError(error.strerror) from None
+    return [sockets.enter_context(sock) for sock in found]
 
 
 def _watch(workers: Sequence[Child], supervisor: Supervisor, own: CollectorRegistry) -> Watch:
