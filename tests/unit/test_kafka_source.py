@@ -16,7 +16,7 @@ class HalfStopped:
 
     def __init__(self) -> None:
         self.closed = False
-        self._client = self
+        self._client, self._sync_task = self, None
 
     async def stop(self) -> None:
         fetch = asyncio.create_task(asyncio.sleep(60))
