@@ -49,7 +49,7 @@ class Judge:
 
     def __init__(self, client: Client, verdicts: Verdicts) -> None:
         self._client = client
-        self._sql = verdicts.sql("since", "told")
+        self._sql = verdicts.sql("ifNull(since, nan)", "told")
 
     def __call__(self, hits: Sequence[Hit]) -> list[Verdict]:
         """The verdicts, in order."""

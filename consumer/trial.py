@@ -29,7 +29,7 @@ def try_cases(client: Client, database: str, ruleset: Ruleset) -> None:
     ]
     if not cases:
         return
-    sql = ruleset.sql(f"{database}.", "since", "told")
+    sql = ruleset.sql(f"{database}.", "ifNull(since, nan)", "told")
     steps = {**sql.steps, "verdict_lists": f"concat({sql.steps['verdict_lists']}, lists)"}
     given = ", ".join(f"{step} AS {name}" for name, step in steps.items())
     hits = ", ".join(_row(n, case) for n, (_, case) in enumerate(cases))

@@ -17,11 +17,11 @@ from consumer.trial import try_cases
 from schemas.rule import Rule, RuleError, quoted
 from schemas.ruleset import TOLD, Ruleset, Sql, load
 
-#: Seconds since the send of a staged hit and of a stored one; NULL if the send's time is unknown.
-STAGED: Final = "if(sent_at > 0, toFloat64(ts) / 1000 - toFloat64(sent_at), NULL)"
+#: Seconds since the send of a staged hit and of a stored one; NaN if the send's time is unknown.
+STAGED: Final = "if(sent_at > 0, toFloat64(ts) / 1000 - toFloat64(sent_at), nan)"
 STORED: Final = (
     "if(toUnixTimestamp(sent_at) > 0, "
-    "toUnixTimestamp64Milli(ts) / 1000 - toUnixTimestamp(sent_at), NULL)"
+    "toUnixTimestamp64Milli(ts) / 1000 - toUnixTimestamp(sent_at), nan)"
 )
 _SEEN: Final = "SELECT toString(max(at)), count() FROM {database}.networks{local}"
 _LISTED: Final = """

@@ -16,6 +16,7 @@ trouble means: take the partition over anew (see `stage`) and do the whole batch
 import copy
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import partial
 from typing import Any, Final, NamedTuple
 
@@ -118,9 +119,8 @@ _ONE_BLOCK: Final = (
 
 
 class Range(NamedTuple):
-    """A run of seqs of one journal in a batch; times in Unix milliseconds.
-
-    `expired` of its events are older than the retention.
+    """A run of seqs of one journal in a batch; times in Unix milliseconds. Of its events `expired`
+    are older than the retention, and `restricted` may by their consent not be kept whole.
     """
 
     journal: str
@@ -130,6 +130,7 @@ class Range(NamedTuple):
     first_ts: int
     last_ts: int
     expired: int
+    restricted: int
 
     @property
     def sql(self) -> str:
@@ -269,7 +270,8 @@ class Writer:
         found = rows(
             self.stage.loader,
             "SELECT journal, toUInt64(min(seq)), toUInt64(max(seq)), count(), "
-            f"toInt64(min(ts)), toInt64(max(ts)), countIf(NOT ({self._young})) "
+            f"toInt64(min(ts)), toInt64(max(ts)), countIf(NOT ({self._young})), "
+            "countIf(consent != '') "
             f"FROM {self.stage.table} GROUP BY journal, intDiv(toUInt64(seq), {_WIDTH}) "
             "ORDER BY journal, min(seq)",
         )
@@ -278,16 +280,16 @@ class Writer:
     def _insert(self, ranges: list[Range]) -> None:
         events = sum(found.events for found in ranges)
         if self._retention.hygiene:
-            self._keep_dates()
+            self._keep_dates(ranges)
         parts = list(_parts(ranges))
         for part in parts:
             self._insert_runs(part, events, whole=len(parts) == 1)
         self._write_ledger(ranges)
 
-    def _keep_dates(self) -> None:
+    def _keep_dates(self, ranges: list[Range]) -> None:
         """Before the batch is verified: one that breaks off comes again, and its dates with it."""
         verdict = self._verdicts.sql(STAGED)
-        wanted = {"given": verdict.given, "verdict": verdict.columns[0], **self._kept()}
+        wanted = {"given": verdict.given, "verdict": verdict.columns[0], **self._kept(ranges)}
         wanted |= {"stage": self.stage.table, "gone": self._erasures.gone(self.stage.table)}
         hygiene.keep(self._client, self._database, wanted, cluster=self._cluster)
 
@@ -295,7 +297,8 @@ class Writer:
         """Insert what is absent of some runs, which are the `whole` stage of `events` or not."""
         wanted = self._wanted(ranges, whole=whole)
         verdict = self._verdicts.sql(STAGED)
-        wanted |= {"given": verdict.given, "verdict": ", ".join(verdict.columns), **self._kept()}
+        wanted |= self._kept(ranges) | {"given": verdict.given}
+        wanted["verdict"] = ", ".join(verdict.columns)
         missing = 0
         for absent in (_FRESH, _ABSENT):
             sql = _INSERT.format(
@@ -307,22 +310,22 @@ class Writer:
                 return
         raise StoreTrouble(f"{missing} events are not in the store after their insert")
 
-    def _kept(self) -> dict[str, str]:
-        """SQL of each value as far as the recipient's consent lets it be kept."""
+    def _kept(self, ranges: list[Range]) -> dict[str, str]:
+        """SQL of each value as far as the recipients' consent lets it be kept."""
         if (hour := self._clock() // 3600) != self._salted:
             if not rows(self._client, _SALTED.format(salts=self._salts)):
                 execute(self._client, _SALT.format(salts=self._salts))
             self._salted = hour
         values = {name: name for name in STORED} | {"address": pieces()["network"]}
         values["line"] = _LINE.format(salts=self._salts)
+        if not any(found.restricted for found in ranges):
+            return values
         kept = {}
         for name, value in values.items():
             least = STORED[name if name in STORED else "address"]
             allowing = ", ".join(f"'{mode.word}'" for mode in Mode if mode >= least)
-            holds = (
-                f"(SELECT max(consent) FROM {self.stage.table}) = '' OR consent IN ('', {allowing})"
-            )
-            kept[name] = f"if({holds}, {value}, {0 if name in ('line', 'sent_at') else repr('')})"
+            none = 0 if name in ("line", "sent_at") else repr("")
+            kept[name] = f"if(consent IN ('', {allowing}), {value}, {none})"
         return kept
 
     def _missing(self, ranges: list[Range], events: int, *, whole: bool) -> int:
@@ -364,8 +367,7 @@ class Writer:
         now = int(self._clock())
         values = ", ".join(
             f"('{r.journal}', {r.first_seq}, {r.last_seq}, {r.events}, "
-            f"fromUnixTimestamp64Milli({r.first_ts}, 'UTC'), "
-            f"fromUnixTimestamp64Milli({r.last_ts}, 'UTC'), {r.expired}, {now})"
+            f"'{_utc(r.first_ts)}', '{_utc(r.last_ts)}', {r.expired}, {now})"
             for r in ranges
         )
         execute(self._client, f"INSERT INTO {self._taken} VALUES {values}", async_insert=0)
@@ -378,6 +380,11 @@ def writers(
     verdicts.install(client)
     first = Writer(client, database, partition, verdicts, **how)
     return first, first.twin()
+
+
+def _utc(milliseconds: int) -> str:
+    """A time as a literal that ClickHouse reads as it is: it plans each expression among VALUES."""
+    return f"{datetime.fromtimestamp(milliseconds / 1000, UTC):%F %T.%f}"[:-3]
 
 
 def _parts(ranges: list[Range]) -> Iterator[list[Range]]:

@@ -62,9 +62,9 @@ class Rule(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
         """What must hold, as SQL; none where the dictionary of agents alone decides."""
         held = []
         if self.prefetch:
-            held.append(f"match(prefetch, {quoted(self.prefetch)})")
+            held.append(f"match(toLowCardinality(prefetch), {quoted(self.prefetch)})")
         if self.method:
-            held.append(f"match(method, {quoted(self.method)})")
+            held.append(f"match(toLowCardinality(method), {quoted(self.method)})")
         if self.send:
             held.append(f"send = {quoted(self.send)}")
         if self.network:
@@ -72,7 +72,8 @@ class Rule(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
         if self.untold:
             held.append("NOT verdict_told")
         if self.before:
-            held.append(f"ifNull(verdict_since < {self.before}, {int(self.timeless)})")
+            unknown = "NOT verdict_since >=" if self.timeless else "verdict_since <"  # of NaN
+            held.append(f"{unknown} {self.before}")
         if held and self.agent:
             held.append(f"match(verdict_ua, {quoted(self.agent)})")
         return held

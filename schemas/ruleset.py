@@ -39,15 +39,15 @@ _KEPT_LISTS: Final = f"if(position({_LISTS}, ' {PART} ') > 0, '', {_LISTS})"
 #: Whether the consent mode kept anything of the client.
 TOLD: Final = "(address != '' OR user_agent != '')"
 #: What a verdict is made of, step by step: the place of the first rule that holds, and then what
-#: that rule says. Patterns are tried once an agent, for it is a low cardinality column's.
+#: that rule says. Low cardinality: patterns are tried once an agent, a rule is looked up once.
 _STEPS: Final = {
     "verdict_ua": "toLowCardinality(user_agent)",
-    "verdict_since": "if({since} >= -10, {since}, NULL)",
+    "verdict_since": "if({since} >= -10, {since}, nan)",
     "verdict_told": "{told}",
     "verdict_due": "kind IN ('open', 'click')",
     "verdict_lists": "{lists}",
-    "verdict_place": "toUInt64(least("
-    "dictGet('{prefix}agents_{version}', 'place', verdict_ua){places}))",
+    "verdict_place": "toLowCardinality(toUInt64(least("
+    "dictGet('{prefix}agents_{version}', 'place', verdict_ua), multiIf({places}{none}))))",
     "verdict_class": "dictGet('{prefix}rules_{version}', 'class', verdict_place)",
     "verdict_rule": "dictGet('{prefix}rules_{version}', 'rule', verdict_place)",
     "verdict_home": "dictGet('{prefix}rules_{version}', 'home', verdict_place)",
@@ -145,12 +145,12 @@ class Ruleset:
         """SQL of the verdict of a hit.
 
         The dictionaries are called PREFIXagents_VERSION and so on; `since` is SQL of the seconds
-        since the send (well before it nobody knows when that was), `told` of whether anything of
-        the client is known, `kept` that `address` is what is kept of one. The hit's columns are
-        called as in `events`.
+        since the send, NaN if unknown (well before it nobody knows when that was), `told` of
+        whether anything of the client is known, `kept` that `address` is what is kept of one. The
+        hit's columns are called as in `events`.
         """
         places = "".join(
-            f",\n        if({' AND '.join(rule.conditions)}, toUInt16({place}), toUInt16({_NONE}))"
+            f"\n        {' AND '.join(rule.conditions)}, toUInt16({place}), "
             for place, rule in enumerate(self.rules, 1)
             if rule.conditions
         )
@@ -159,6 +159,7 @@ class Ruleset:
             "since": since,
             "told": told,
             "places": places,
+            "none": f"toUInt16({_NONE})",
             "version": self.version,
         }
         values["lists"] = (_KEPT_LISTS if kept else _LISTS).format(**values)

@@ -359,7 +359,7 @@ def test_the_longest_statement_fits_the_server(client: Client) -> None:
     """
     width = _NAMED // _RUNS
     ranges = [
-        Range(f"{n % MAX_JOURNALS:028x}", seq, seq + (width - 1) * _CELL, 1, NOW, NOW, 0)
+        Range(f"{n % MAX_JOURNALS:028x}", seq, seq + (width - 1) * _CELL, 1, NOW, NOW, 0, 1)
         for n in range(_RUNS)
         for seq in [(10**7 + n * width) * _CELL]
     ]
