@@ -21,6 +21,8 @@ from heliograph.access import Answer, canned
 _TOGETHER: Final = 100
 _BYTES: Final = 1500
 _FIGURES: Final = 40
+#: Sums in the store are of 64 bits.
+_WRAP: Final = 2**64
 
 
 class Asked(Protocol):
@@ -95,10 +97,20 @@ def _tallied(store: Asked, names: list[str]) -> dict[str, list[int]]:
 def _others(
     tallies: Mapping[str, Mapping[str, Any]], rows: Iterator[Mapping[str, Any]]
 ) -> list[str]:
-    """The tallies that are of other rows than these."""
-    seen = {row["campaign"]: (int(row["events"]), int(row["marks"])) for row in rows}
-    wanted = {name: (int(row["events"]), int(row["marks"])) for name, row in tallies.items()}
-    return [name for name, sums in wanted.items() if seen.get(name, (0, 0)) != sums]
+    """The tallies that are of other rows than these, each campaign's and the opt-outs together."""
+    seen = {row["campaign"]: _marked(row) for row in rows}
+    optouts = seen.get("", (0, 0))
+    found = {name: map(add, seen.get(name, (0, 0)), optouts) for name in tallies}
+    return [
+        name
+        for name, (events, marks) in found.items()
+        if (events % _WRAP, marks % _WRAP) != _marked(tallies[name])
+    ]
+
+
+def _marked(row: Mapping[str, Any]) -> tuple[int, int]:
+    """The number of rows and the sum of their marks."""
+    return int(row["events"]), int(row["marks"])
 
 
 def array(names: Sequence[str]) -> str:

@@ -1,5 +1,5 @@
 -- The number and the marks of the rows of some tallied campaigns from before their tally, of so long ago:
--- of all rows, whose sums are kept, less those since. With the opt-outs, of which a tally was made too.
+-- of all rows, whose sums are kept, less those since, opt-outs too; and, without a campaign, of all opt-outs.
 WITH
     name -> toDateTime(
         transform(name, {campaigns:Array(String)}, {untils:Array(UInt32)}, 0), 'UTC') AS counted,
@@ -7,12 +7,9 @@ WITH
 SELECT campaign, sum(b.events) AS events, sum(b.marks) AS marks
 FROM
 (
-    SELECT
-        campaign,
-        count() + (SELECT count() FROM events WHERE {asked_not}) AS events,
-        sum(mark) + (SELECT sum(mark) FROM events WHERE {asked_not}) AS marks
+    SELECT campaign, count() AS events, sum(mark) AS marks
     FROM events
-    WHERE campaign IN {campaigns:Array(String)}
+    WHERE campaign IN {campaigns:Array(String)} OR {asked_not}
     GROUP BY campaign
     UNION ALL
     SELECT campaign, toUInt64(-count()), toUInt64(-sum(mark))
