@@ -1,7 +1,8 @@
 """The watch over workers that run, but hang: nothing else would end one.
 
 Each is asked whether it is alive; one that has answered once and then does not, time after time,
-is killed, and the supervisor starts another. A machine that was suspended counts as one time.
+is killed, and the supervisor starts another. One that has never answered is given minutes, for to
+start may take long. A machine that was suspended counts as one time.
 """
 
 import asyncio
@@ -20,6 +21,8 @@ log = logging.getLogger(__name__)
 
 #: An answer is waited for as long as `health` says, 2 s; so a worker may hang for 10 to 12 s.
 _TIMES: Final = 3
+#: Of one that has never answered: five minutes, or ten.
+_TIMES_AT_START: Final = 150
 _PAUSE_SECONDS: Final = 2.0
 
 
@@ -40,7 +43,7 @@ class Watch:
         self._pids = pids
         self._ask = ask
         self._killed = hung_workers(registry)
-        self._missed: dict[int, int] = {}  # times in a row, by process
+        self._left: dict[int, int] = {}  # times that each process may still miss
 
     async def run(self, pause: float = _PAUSE_SECONDS) -> None:
         """Until cancelled."""
@@ -53,13 +56,13 @@ class Watch:
         before = {pid: name for name, pid in self._pids().items() if name in self._names}
         alive = await self._ask()
         still = set(self._pids().values())
-        missed, self._missed = self._missed, {}
+        left, self._left = self._left, {}
         for pid, name in before.items():
             if name in alive:
-                self._missed[pid] = 0
-            elif pid in missed and pid in still:
-                self._missed[pid] = missed[pid] + 1
-                if self._missed[pid] == _TIMES:
+                self._left[pid] = _TIMES
+            elif pid in still:
+                self._left[pid] = left.get(pid, _TIMES_AT_START) - 1
+                if self._left[pid] == 0:
                     log.error("%s hangs, and is killed", name)
                     self._killed.inc()
                     with contextlib.suppress(ProcessLookupError):

@@ -35,6 +35,7 @@ def run(trial: Trial) -> None:
 
 
 def _hang(trial: Trial, edge: Edge) -> None:
+    trial.sleep(3, 5)  # one that hangs at its start has five minutes: see `collector.watch`
     victim = trial.chance.choice(edge.pids("collector.worker"))
     os.kill(victim, signal.SIGSTOP)
     took = until(lambda: _back(edge, victim), 60)

@@ -15,8 +15,6 @@ from loadtest.faults.trial import Trial
 from loadtest.processes import until
 
 _LATE_MS = 2000
-#: More than there will be.
-_REFUSALS = 1000
 
 
 def run(trial: Trial) -> None:
@@ -34,12 +32,12 @@ def run(trial: Trial) -> None:
     base, late, seconds = load.p99(began), time.monotonic(), trial.size("5 seconds")
     mock.be_late(_LATE_MS)
     one_in = trial.size("5 one in")
-    mock.refuse(one_in, _REFUSALS, _LATE_MS)
     sizes: list[int] = []
     while time.monotonic() - late < seconds:
-        time.sleep(1)
+        mock.refuse(one_in, _LATE_MS)
+        time.sleep(0.2)
         sizes.append(memory(line.edge.pids("collector.shipper")))
-    given = _REFUSALS * one_in - mock.left()
+    given = mock.given
     for _ in range(given // one_in):
         trial.fault(True)
     trial.hold(given >= one_in, f"none of {given} produce requests was refused")

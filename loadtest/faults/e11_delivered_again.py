@@ -12,7 +12,6 @@ from confluent_kafka import (
     OFFSET_BEGINNING,
     Consumer,
     ConsumerGroupTopicPartitions,
-    Message,
     Producer,
     TopicPartition,
 )
@@ -24,6 +23,8 @@ from loadtest.processes import until
 from tests.e2e.line import ask as command
 
 _SHIPPED = "heliograph_shipped_events_total"
+#: Records that are read before those sent again are waited for: they are 900 KB each.
+_TOGETHER = 100
 
 
 def run(trial: Trial) -> None:
@@ -56,19 +57,19 @@ def _records_again(line: Line) -> bool:
     places = [TopicPartition(line.topic, number, OFFSET_BEGINNING) for number in range(PARTITIONS)]
     consumer.assign(places)
     ends = [consumer.get_watermark_offsets(place, timeout=10)[1] for place in places]
-    records: list[Message] = []
+    producer, read = Producer(servers), 0
     deadline = time.monotonic() + 300
-    while len(records) < sum(ends) and time.monotonic() < deadline:
+    while read < sum(ends) and time.monotonic() < deadline:
         record = consumer.poll(0.5)
         if record and not record.error() and record.offset() < ends[record.partition()]:
-            records.append(record)
+            for _ in range(2):
+                producer.produce(line.topic, record.value(), record.key(), headers=record.headers())
+            read += 1
+            if read % _TOGETHER == 0:
+                assert producer.flush(60) == 0
     consumer.close()
-    producer = Producer(servers)
-    for record in records * 2:
-        producer.produce(line.topic, record.value(), record.key(), headers=record.headers())
-        producer.poll(0)
     assert producer.flush(60) == 0
-    return len(records) == sum(ends)
+    return read == sum(ends)
 
 
 def _without_offsets(line: Line) -> bool:

@@ -12,12 +12,15 @@ _BROKER: Final = 1
 _PRODUCER: Final = 0  # the kind of a client
 #: What a broker answers that has just lost a partition, or its replicas, or is busy.
 _REFUSALS: Final = (6, 19, 7)
+#: Answers that are prepared at a time.
+_AHEAD: Final = 4
 
 
 class Mock:
     """One broker, in threads of this process. It forgets what is more than 5 MB a partition."""
 
     def __init__(self) -> None:
+        self.prepared = 0
         self._lib = _library()
         error = ctypes.create_string_buffer(512)
         conf = self._lib.rd_kafka_conf_new()
@@ -35,16 +38,24 @@ class Mock:
         """Answer everything so much later."""
         self._lib.rd_kafka_mock_broker_set_rtt(self._cluster, -1, milliseconds)
 
-    def refuse(self, one_in: int, times: int, milliseconds: int) -> None:
-        """Of the coming produce requests refuse every n-th, so many in all, and all so late."""
-        for number in range(one_in * times):
-            error = 0 if (number + 1) % one_in else _REFUSALS[number // one_in % len(_REFUSALS)]
+    def refuse(self, one_in: int, milliseconds: int) -> None:
+        """See to it that the coming produce requests are answered so late, and every n-th refused;
+        to be called again and again, for what has been prepared holds when this has ended too.
+        """
+        for _ in range(max(0, _AHEAD - self._left())):
+            self.prepared += 1
+            refused, among = divmod(self.prepared, one_in)
+            error = 0 if among else _REFUSALS[refused % len(_REFUSALS)]
             self._lib.rd_kafka_mock_broker_push_request_error_rtts(
                 self._cluster, _BROKER, _PRODUCE, ctypes.c_size_t(1), error, milliseconds
             )
 
-    def left(self) -> int:
-        """How many of these answers have not been given yet."""
+    @property
+    def given(self) -> int:
+        """How many produce requests have been answered so."""
+        return self.prepared - self._left()
+
+    def _left(self) -> int:
         count = ctypes.c_size_t()
         self._lib.rd_kafka_mock_broker_error_stack_cnt(
             self._cluster, _BROKER, _PRODUCE, ctypes.byref(count)

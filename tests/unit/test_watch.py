@@ -53,6 +53,13 @@ def test_one_that_answers_no_more_is_killed(process: subprocess.Popen[bytes]) ->
     assert process.wait(10) == -9
 
 
+def test_one_that_never_answers_is_killed_after_minutes(process: subprocess.Popen[bytes]) -> None:
+    workers = Workers(process)
+    assert workers.look(149) == 0
+    assert workers.look(1) == 1
+    assert process.wait(10) == -9
+
+
 def test_its_successor_has_a_time_of_its_own(process: subprocess.Popen[bytes]) -> None:
     workers = Workers(process)
     workers.look(1, "worker-0")
