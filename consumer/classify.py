@@ -60,7 +60,8 @@ class Judge:
         ]
         self._client.insert(f"{_DATABASE}.asked", given)
         columns = ", ".join(self._sql.columns)
-        asked = f"WITH {self._sql.given} SELECT {columns} FROM {_DATABASE}.asked ORDER BY n"
+        found = f"SELECT *, {self._sql.found} FROM {_DATABASE}.asked"
+        asked = f"WITH {self._sql.given} SELECT {columns} FROM ({found}) ORDER BY n"
         return [Verdict(*found) for found in rows(self._client, asked)]
 
 

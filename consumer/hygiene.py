@@ -23,8 +23,7 @@ FROM
     SELECT
         toDate(fromUnixTimestamp64Milli(toInt64(ts), 'UTC')) AS date, kind, '' AS detail,
         {recipient} AS who, {verdict} AS class
-    FROM {stage}
-    WHERE kind IN ('open', 'click') AND NOT {gone}
+    FROM (SELECT *, {found} FROM {stage} WHERE kind IN ('open', 'click') AND NOT {gone})
 )
 WHERE who != '' AND bitTest({did}, 6)
     AND who GLOBAL NOT IN (SELECT recipient FROM {database}.optouts)

@@ -87,6 +87,8 @@ class ConsumerSettings(KafkaSettings, frozen=True, kw_only=True):
                 raise ValueError(
                     f"hygiene keeps opens, clicks and receipts a day: no retention {text!r}"
                 )
+        if len(self.kept_days) < len(self.retention):
+            raise ValueError(f"retention names a kind twice: {','.join(self.retention)!r}")
 
     @property
     def kept_days(self) -> dict[str, int]:

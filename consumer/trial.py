@@ -30,12 +30,11 @@ def try_cases(client: Client, database: str, ruleset: Ruleset) -> None:
     if not cases:
         return
     sql = ruleset.sql(f"{database}.", "ifNull(since, nan)", "told")
-    steps = {**sql.steps, "verdict_lists": f"concat({sql.steps['verdict_lists']}, lists)"}
-    given = ", ".join(f"{step} AS {name}" for name, step in steps.items())
+    lists = f"concat({sql.steps['verdict_lists']}, lists)"
+    sql = sql._replace(steps={**sql.steps, "verdict_lists": lists})
     hits = ", ".join(_row(n, case) for n, (_, case) in enumerate(cases))
-    asked = (
-        f"WITH {given} SELECT {', '.join(sql.columns)} FROM values('{_HITS}', {hits}) ORDER BY n"
-    )
+    found = f"SELECT *, {sql.found} FROM values('{_HITS}', {hits})"
+    asked = f"WITH {sql.given} SELECT {', '.join(sql.columns)} FROM ({found}) ORDER BY n"
     wrong = [
         f"rule {rule.id}: its test {_named(case)} is judged {verdict[0]} by {verdict[1]}"
         for (rule, case), verdict in zip(cases, rows(client, asked), strict=True)

@@ -87,7 +87,6 @@ WHERE ts < fromUnixTimestamp64Milli({end} * 1000, 'UTC')
 """
 _EVENTS: Final = """
 INSERT INTO {database}.events
-WITH {given}
 SELECT * EXCEPT ip REPLACE {network} AS address, {verdict}, '', '', '', toUInt16(ip)
 FROM
 (
@@ -194,8 +193,7 @@ class Generator:
         verdicts = Verdicts(database)
         verdicts.install(self._client)
         verdict = verdicts.sql(STORED)
-        self._names |= {"given": verdict.given, "verdict": ", ".join(verdict.columns)}
-        self._names["network"] = pieces()["network"]
+        self._names |= {"verdict": ", ".join(verdict.alone), "network": pieces()["network"]}
         if self._one("SELECT count() FROM {database}.events"):
             raise RuntimeError("the store holds events already")
         self._do("DROP TABLE IF EXISTS {database}.draft SYNC")

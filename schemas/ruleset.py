@@ -55,6 +55,8 @@ _STEPS: Final = {
     "AND position(verdict_lists, ' private ') = 0 "
     "AND position(verdict_lists, concat(' ', verdict_home, ' ')) = 0",
 }
+#: Those that find the rule.
+_FIRST: Final = tuple(_STEPS)[: 1 + list(_STEPS).index("verdict_place")]
 _COLUMNS: Final = (
     "multiIf(NOT verdict_due, '', verdict_elsewhere, 'unknown', verdict_class)",
     "multiIf(NOT verdict_due, '', verdict_elsewhere, concat(verdict_rule, '-elsewhere'), "
@@ -71,11 +73,26 @@ class File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Sql(NamedTuple):
-    """SQL of a verdict: what to put after WITH, and the columns class, rule and ruleset by that."""
+    """SQL of a verdict: its steps by name, and the columns class, rule and ruleset by these.
 
-    given: str
-    columns: tuple[str, ...]
+    Two levels, for what is written once and asked often is planned each time: `found` is to be
+    selected beside the hit's columns, and over that `given` to be put after WITH.
+    """
+
     steps: Mapping[str, str]
+    columns: tuple[str, ...]
+
+    @property
+    def found(self) -> str:
+        """The steps up to the place of the rule."""
+        return ", ".join(f"{self.steps[name]} AS {name}" for name in self.steps if name in _FIRST)
+
+    @property
+    def given(self) -> str:
+        """The steps from there on."""
+        return ", ".join(
+            f"{self.steps[name]} AS {name}" for name in self.steps if name not in _FIRST
+        )
 
     @property
     def alone(self) -> tuple[str, ...]:
@@ -164,8 +181,7 @@ class Ruleset:
         }
         values["lists"] = (_KEPT_LISTS if kept else _LISTS).format(**values)
         steps = {name: step.format(**values) for name, step in _STEPS.items()}
-        given = ",\n    ".join(f"{step} AS {name}" for name, step in steps.items())
-        return Sql(given, tuple(column.format(**values) for column in _COLUMNS), steps)
+        return Sql(steps, tuple(column.format(**values) for column in _COLUMNS))
 
 
 def _regexp(pattern: str) -> str:

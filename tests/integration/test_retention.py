@@ -59,10 +59,12 @@ def test_what_is_older_goes_and_the_audit_knows(client: Client) -> None:
     assert (told.sound, told.expired) == (True, 1)
 
 
-@pytest.mark.parametrize("text", ["open", "open=5", "open=-1d", "hit=5d", "open=9999d", "=5d"])
+@pytest.mark.parametrize(
+    "text", ["open", "open=5", "open=-1d", "hit=5d", "open=9999d", "=5d", "open=3d,open=4d"]
+)
 def test_what_is_no_retention_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="retention"):
-        of(text)
+        of(*text.split(","))
 
 
 def test_opt_outs_stay(client: Client) -> None:
