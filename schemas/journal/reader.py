@@ -43,6 +43,7 @@ class Reader:
         self._path = journal
         self._places: dict[Path, Place] = {}
         self._at = 0
+        self._growing = False  # whether the segment might still grow when it was last read
         self._refused = False
 
     def read(self, max_bytes: int) -> list[Frame]:
@@ -59,7 +60,8 @@ class Reader:
             try:
                 sealed = is_sealed(self.journal)
                 found = self._read_chunk(sealed)
-                if found is None and not self._advance(sealed):
+                # A successor that has come since has perhaps not come alone: first the rest is read.
+                if found is None and (self._growing or not self._advance(sealed)):
                     break
             except OSError as error:
                 self.next_seq = before
@@ -109,15 +111,16 @@ class Reader:
     def _read_chunk(self, sealed: bool) -> list[Frame] | None:
         """Frames of the current segment; None at its end, if nothing new can come in it now."""
         if self._segment is None:
+            self._growing = False
             return None
         # Only the writer's last segment may still grow. Asked before reading: what is read of a
         # segment that has a successor is then all of it.
-        growing = not sealed and self._path in [path for _, path in self._ordered()[-1:]]
+        self._growing = not sealed and self._path in [path for _, path in self._ordered()[-1:]]
         data = self._bytes()
         at_end = len(data) < CHUNK
         frames: list[Frame] = []
         taken = 0
-        for item in scan(data, complete=at_end and not growing):
+        for item in scan(data, complete=at_end and not self._growing):
             if isinstance(item, Damage):
                 self._set_aside(item)
                 taken = item.start + len(item.data)

@@ -2,9 +2,12 @@
 
 import errno
 import fcntl
+import itertools
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -12,6 +15,7 @@ from hypothesis import strategies as st
 
 from collector.journal import Journal
 from schemas.journal import directory, frame
+from schemas.journal import reader as reader_module
 from schemas.journal.directory import journal_id, segments
 from schemas.journal.reader import Reader
 
@@ -146,6 +150,34 @@ def test_a_growing_segment_at_every_cut(
         (journal / directory.segment_name(1)).write_bytes(whole)
         assert first + seqs(reader) == list(range(1, end))
         assert not damages
+
+
+@pytest.mark.parametrize("rotated", range(12))
+@pytest.mark.parametrize("appended", range(12))
+def test_what_is_written_between_two_steps_of_the_reader_is_read(
+    live: Path, monkeypatch: pytest.MonkeyPatch, appended: int, rotated: int
+) -> None:
+    """A frame is appended, and a segment begun, before any of the reader's looks at the disk."""
+    write(live, 1, 2)
+    due = {appended: [lambda: write(live, 1, 2, 3)]}
+    due.setdefault(max(appended, rotated), []).append(lambda: write(live, 6, 1))
+    looks = itertools.count()
+
+    def first_write(look: Callable[..., Any], *given: Any) -> Any:
+        for step in due.pop(next(looks), ()):
+            step()
+        return look(*given)
+
+    for name in ("segments", "is_sealed"):
+        found = getattr(reader_module, name)
+        monkeypatch.setattr(reader_module, name, partial(first_write, found))
+    read = Reader._bytes
+    monkeypatch.setattr(Reader, "_bytes", lambda self: first_write(read, self))
+    reader = Reader(live, 1, Damages())
+    found = list[int]()
+    while due:
+        found += seqs(reader)
+    assert found + seqs(reader) == [1, 2, 3, 4, 5, 6]
 
 
 def test_an_error_skips_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
