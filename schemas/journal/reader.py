@@ -60,7 +60,7 @@ class Reader:
             try:
                 sealed = is_sealed(self.journal)
                 found = self._read_chunk(sealed)
-                # A successor that has come since has perhaps not come alone: first the rest is read.
+                # A successor that has come since may not have come alone: the rest is read first.
                 if found is None and (self._growing or not self._advance(sealed)):
                     break
             except OSError as error:
