@@ -15,9 +15,10 @@ from loadtest.faults.trial import Trial
 from loadtest.processes import until
 
 _LATE_MS = 2000
-#: So many that each journal has its own, nearly always: the mock forgets what is more than 5 MB of
-#: one, and what is late is read late as well.
-_PARTITIONS = 64
+#: The mock forgets what is more than 5 MB of a partition, and what is late is read late as well; so
+#: each journal has its own, nearly always, and so few events that none waits to be shipped: a
+#: record of 900 KB of each is on its way at a time.
+_PARTITIONS, _WORKERS = 64, 8
 
 
 def run(trial: Trial) -> None:
@@ -29,7 +30,7 @@ def run(trial: Trial) -> None:
     mock.make_topic("heliograph.optouts", 1)  # it can make none on request
     quick = trial.form is Form.CI
     line = Line(trial.home, site, trial.size("rate"), trial.keep, quick=quick)
-    line.start(workers=2 if quick else 4)
+    line.start(workers=2 if quick else _WORKERS)
     load = line.load()
     until(lambda: line.stored() > 0, 60)
     began = time.monotonic()

@@ -8,6 +8,7 @@ a restart.
 import subprocess
 import time
 
+from loadtest.faults.line import LONG_SEGMENTS
 from loadtest.faults.trial import Trial
 from loadtest.processes import until
 from tests.services import require
@@ -25,7 +26,7 @@ def run(trial: Trial) -> None:
     made = subprocess.run(["mount", "-t", "tmpfs", "-o", size, "tmpfs", disk], capture_output=True)
     require(made.returncode == 0, "a small disk can be mounted by root only")
     trial.keep(_Mounted(str(disk)))
-    line = trial.line()
+    line = trial.line(**LONG_SEGMENTS)
     load, broker = line.load(), trial.site.broker
     broker.kill9()
     until(lambda: line.edge.metric(_LOST) > 0, 300)

@@ -9,7 +9,7 @@ import subprocess
 import time
 from pathlib import Path
 
-from loadtest.faults.line import Line
+from loadtest.faults.line import LONG_SEGMENTS, Line
 from loadtest.faults.trial import Trial
 from loadtest.processes import until
 from tests.services import require
@@ -29,6 +29,7 @@ def run(trial: Trial) -> None:
         LD_PRELOAD=str(library),
         FAULTY_DIR=str(trial.home / "edge" / "journal"),
         FAULTY_SWITCH=str(switch),
+        **LONG_SEGMENTS,
     )
     line.load()
     for how, counter in ("w", _LOST), ("s", _UNSYNCED):

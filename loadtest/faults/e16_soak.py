@@ -7,6 +7,7 @@ The client's connections do not count: it keeps those that it had to open while 
 import time
 from statistics import median
 
+from loadtest.faults.line import LONG_SEGMENTS
 from loadtest.faults.proc import descriptors, memory, state
 from loadtest.faults.sizes import Form
 from loadtest.faults.trial import Trial
@@ -14,7 +15,7 @@ from loadtest.faults.trial import Trial
 
 def run(trial: Trial) -> None:
     """Watch, with one outage in each tenth of the time at least."""
-    line, broker = trial.line(), trial.site.broker
+    line, broker = trial.line(**LONG_SEGMENTS), trial.site.broker
     load = line.load(rate=trial.size("16 rate"))
     seconds, period = trial.size("16 seconds"), trial.size("16 period")
     began = time.monotonic()

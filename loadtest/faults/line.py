@@ -25,6 +25,9 @@ from tests.ports import free_port
 
 TOKENS: Final = 500
 PARTITIONS: Final = 3
+#: So that one follows another often: what goes wrong there would else be seen once in many hours.
+SHORT_SEGMENTS: Final = {"HELIOGRAPH_JOURNAL_SEGMENT_BYTES": str(1 << 20)}
+LONG_SEGMENTS: Final = {"HELIOGRAPH_JOURNAL_SEGMENT_BYTES": str(64 << 20)}
 
 
 class Quick(Process):
@@ -142,6 +145,7 @@ class Line:
 
     def start(self, workers: int = 2, consume: dict[str, str] | None = None, **env: str) -> "Line":
         """Start an edge with so many workers and `env`, and a consumer with options and `env`."""
+        env = SHORT_SEGMENTS | env
         self.site.make_topic(self.topic, PARTITIONS, **{"max.message.bytes": str(4 << 20)})
         self.edge = self.add_edge(self.home / "edge", workers, **env)
         self.edge.start(wait=False)
