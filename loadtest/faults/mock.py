@@ -34,10 +34,6 @@ class Mock:
         """Make a topic."""
         self._lib.rd_kafka_mock_topic_create(self._cluster, name.encode(), partitions, 1)
 
-    def be_late(self, milliseconds: int) -> None:
-        """Answer everything so much later."""
-        self._lib.rd_kafka_mock_broker_set_rtt(self._cluster, -1, milliseconds)
-
     def refuse(self, one_in: int, milliseconds: int) -> None:
         """See to it that the coming produce requests are answered so late, and every n-th refused;
         to be called again and again, for what has been prepared holds when this has ended too.
@@ -82,7 +78,6 @@ def _library() -> ctypes.CDLL:
     lib.rd_kafka_mock_cluster_new.argtypes = [pointer, ctypes.c_int]
     lib.rd_kafka_mock_cluster_bootstraps.argtypes = [pointer]
     lib.rd_kafka_mock_topic_create.argtypes = [pointer, ctypes.c_char_p, ctypes.c_int, ctypes.c_int]
-    lib.rd_kafka_mock_broker_set_rtt.argtypes = [pointer, ctypes.c_int, ctypes.c_int]
     lib.rd_kafka_mock_broker_push_request_error_rtts.argtypes = [
         pointer, ctypes.c_int, ctypes.c_short, ctypes.c_size_t
     ]  # fmt: skip
