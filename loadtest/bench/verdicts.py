@@ -50,7 +50,7 @@ class _Silent(Verdicts):
 
 def figures(home: Path, quick: bool) -> Iterator[Figure]:
     """The section."""
-    hits, runs = (2_000, 2) if quick else (100_000, 9)
+    hits, runs = (2_000, 2) if quick else (100_000, 25)
     client = open_embedded(home / "store")
     migrate(client, "heliograph")
     execute(client, "SYSTEM STOP MERGES heliograph.events")
