@@ -1,6 +1,7 @@
 """Every metric of the collector: its name once, its meaning beside it."""
 
 from collections.abc import Iterable
+from functools import partial
 from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, disable_created_metrics
@@ -122,53 +123,39 @@ class OptoutMetrics(Collector):
 
 
 class ShipperMetrics:
-    """What the shipper counts; lags are set when asked for (see collector/lag.py)."""
+    """What the shipper counts; the lags are asked of it."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
-        self.connected = Gauge(
+        counter, gauge = partial(Counter, registry=registry), partial(Gauge, registry=registry)
+        self.connected = gauge(
             "heliograph_kafka_connected",
             "1 while the shipper has a producer and the topic is there",
-            registry=registry,
         )
-        self.events = Counter(
-            "heliograph_shipped_events", "Events acknowledged by Kafka", registry=registry
-        )
-        self.bytes = Counter(
-            "heliograph_shipped_bytes", "Bytes acknowledged by Kafka", registry=registry
-        )
-        self.records = Counter(
-            "heliograph_shipped_records", "Records acknowledged by Kafka", registry=registry
-        )
-        self.failures = Counter(
+        self.events = counter("heliograph_shipped_events", "Events acknowledged by Kafka")
+        self.bytes = counter("heliograph_shipped_bytes", "Bytes acknowledged by Kafka")
+        self.records = counter("heliograph_shipped_records", "Records acknowledged by Kafka")
+        self.failures = counter(
             "heliograph_ship_failures",
             "Times shipping had to begin anew at the last acknowledged position",
-            registry=registry,
         )
-        self.quarantined = Counter(
+        self.quarantined = counter(
             "heliograph_quarantined_bytes",
             "Damaged bytes of journals, set aside in DATA/quarantine",
-            registry=registry,
         )
-        self.expired = Counter(
+        self.expired = counter(
             "heliograph_expired_segments",
             "Segments deleted after they were shipped and kept",
-            registry=registry,
         )
-        self.lag_events = Gauge(
-            "heliograph_lag_events", "Events in journals not acknowledged yet", registry=registry
-        )
-        self.lag_seconds = Gauge(
+        self.lag_events = gauge("heliograph_lag_events", "Events in journals not acknowledged yet")
+        self.lag_seconds = gauge(
             "heliograph_lag_seconds",
             "Age of the oldest event not acknowledged yet (0: none)",
-            registry=registry,
         )
-        self.topic_kept = Gauge(
+        self.topic_kept = gauge(
             "heliograph_topic_kept_seconds",
             "How long the topic keeps an event at most, by its retention.ms and segment.ms",
-            registry=registry,
         )
-        self.optouts_waiting = Gauge(
+        self.optouts_waiting = gauge(
             "heliograph_optouts_waiting",
             "Opt-outs of this machine that Kafka has not acknowledged",
-            registry=registry,
         )

@@ -12,7 +12,7 @@ import ipaddress
 import re
 import tomllib
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from importlib import resources
@@ -85,14 +85,12 @@ class Sql(NamedTuple):
     @property
     def found(self) -> str:
         """The steps up to the place of the rule."""
-        return ", ".join(f"{self.steps[name]} AS {name}" for name in self.steps if name in _FIRST)
+        return _named(self.steps, lambda name: name in _FIRST)
 
     @property
     def given(self) -> str:
         """The steps from there on."""
-        return ", ".join(
-            f"{self.steps[name]} AS {name}" for name in self.steps if name not in _FIRST
-        )
+        return _named(self.steps, lambda name: name not in _FIRST)
 
     @property
     def alone(self) -> tuple[str, ...]:
@@ -101,6 +99,10 @@ class Sql(NamedTuple):
         for name, step in self.steps.items():
             known[name] = f"({_put(step, known)})"
         return tuple(_put(column, known) for column in self.columns)
+
+
+def _named(steps: Mapping[str, str], wanted: Callable[[str], bool]) -> str:
+    return ", ".join(f"{step} AS {name}" for name, step in steps.items() if wanted(name))
 
 
 def _put(sql: str, known: Mapping[str, str]) -> str:

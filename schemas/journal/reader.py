@@ -111,7 +111,6 @@ class Reader:
     def _read_chunk(self, sealed: bool) -> list[Frame] | None:
         """Frames of the current segment; None at its end, if nothing new can come in it now."""
         if self._segment is None:
-            self._growing = False
             return None
         # Only the writer's last segment may still grow. Asked before reading: what is read of a
         # segment that has a successor is then all of it.
