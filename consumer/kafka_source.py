@@ -30,16 +30,24 @@ _FAILURES: Final = (KafkaError, RuntimeError)
 class KafkaSource(ConsumerRebalanceListener):  # type: ignore[misc]
     """Partitions of the topic, shared with the other consumers of the group.
 
-    `report` is told why Kafka cannot be joined, or "" when it is.
+    `report` is told why Kafka cannot be joined, or "" when it is, and `missed` how many records
+    Kafka had removed before they were read.
     """
 
     finite = False
 
-    def __init__(self, settings: ConsumerSettings, report: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        settings: ConsumerSettings,
+        report: Callable[[str], None],
+        missed: Callable[[int], None] = lambda _: None,
+    ) -> None:
         self._settings = settings
         self._report = report
+        self._missed = missed
         self._consumer: AIOKafkaConsumer | None = None
         self._on_release: OnRelease = _nothing
+        self._first: dict[TopicPartition, int] = {}  # not compared with what is committed yet
         self._given: dict[TopicPartition, int] = {}
 
     async def start(self, on_release: OnRelease) -> None:
@@ -96,11 +104,28 @@ class KafkaSource(ConsumerRebalanceListener):  # type: ignore[misc]
         except _FAILURES as error:
             await asyncio.sleep(_PAUSE)
             raise Fenced(f"Kafka gives no records: {error}") from error
-        self._given |= {tp: records[-1].offset + 1 for tp, records in found.items()}
+        for tp, records in found.items():
+            first = records[0].offset
+            if tp in self._given:
+                self._expect(tp, self._given[tp], first)
+            else:
+                self._first[tp] = first
+            self._given[tp] = records[-1].offset + 1
         return {
             (tp.topic, tp.partition): [_block(record) for record in records]
             for tp, records in found.items()
         }
+
+    def _expect(self, place: TopicPartition, offset: int, found: int) -> None:
+        """Tell of what should have come first: aiokafka goes on behind it without a word."""
+        if found > offset:
+            _log.error(
+                "partition %d: %d records are no longer in Kafka, and were never read; "
+                "`heliograph audit` names their events, `heliograph reship` sends them again",
+                place.partition,
+                found - offset,
+            )
+            self._missed(found - offset)
 
     async def confirm(self, partition: Partition) -> None:
         """Commit the position as it is: only a member of the current generation can."""
@@ -108,6 +133,8 @@ class KafkaSource(ConsumerRebalanceListener):  # type: ignore[misc]
         async with _answer():
             position = await self._joined.committed(place) or 0
             await self._joined.commit({place: position})
+        if position:
+            self._expect(place, position, self._first.pop(place, position))
 
     async def commit(self, partition: Partition, blocks: Sequence[Block]) -> None:
         """See `Source`."""
@@ -120,6 +147,8 @@ class KafkaSource(ConsumerRebalanceListener):  # type: ignore[misc]
 
     async def on_partitions_assigned(self, assigned: Collection[TopicPartition]) -> None:
         """Fences are put up when the first blocks come."""
+        self._first.clear()
+        self._given.clear()
 
     async def rejoin(self) -> None:
         """See `Source`."""

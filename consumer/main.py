@@ -83,7 +83,7 @@ async def consume(settings: ConsumerSettings, health: socket.socket) -> None:
         new_batch = partial(
             Batch, settings.batch_rows, settings.batch_bytes, settings.batch_seconds
         )
-        source = KafkaSource(settings, metrics.source_in_trouble)
+        source = KafkaSource(settings, metrics.source_in_trouble, metrics.missed.inc)
         metrics.lag.set_function(source.lag)
         reopen = partial(connect, settings)
         chores = [

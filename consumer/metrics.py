@@ -47,6 +47,11 @@ class Metrics:
             "records known to be in the topic and not yet taken from it",
             registry=r,
         )
+        self.missed = Counter(
+            "heliograph_consumer_missed_records",
+            "records that Kafka had removed before they were read",
+            registry=r,
+        )
         self.trouble = ""
         self.source_trouble = ""
         self.started = False

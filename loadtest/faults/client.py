@@ -16,6 +16,7 @@ import socket
 import struct
 import sys
 import time
+from collections import deque
 from pathlib import Path
 from typing import Final
 
@@ -47,7 +48,8 @@ class Client:
         self._most = most
         self._poll = select.epoll()
         self._all: dict[int, Asked] = {}
-        self._free: list[Asked] = []
+        # Taken in turn: or a few would carry all, and a worker at a time nearly all of the load.
+        self._free: deque[Asked] = deque()
         self._records: list[bytes] = []
         self.told = dict.fromkeys(
             ("sent", "answered", "wrong", "refused", "broken", "late", "unsent"), 0
@@ -80,7 +82,7 @@ class Client:
         return any(asked.number >= 0 for asked in self._all.values())
 
     def _ask(self, due: float, fresh: bool) -> None:
-        asked = self._free.pop() if self._free and not fresh else self._connect(fresh)
+        asked = self._free.popleft() if self._free and not fresh else self._connect(fresh)
         if asked is None:
             return
         number, self._next = self._next, self._next + 1

@@ -2,8 +2,11 @@
 
 import asyncio
 from collections.abc import Collection
+from typing import Any
 
 import pytest
+from aiokafka import TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 
 from consumer.batch import Block, Partition
 from consumer.errors import Fenced
@@ -37,6 +40,46 @@ async def test_foreign_records_come_as_lines_without_a_name(kafka_kit: KafkaKit)
     await commit(source, blocks)
     await source.rejoin()
     await take_nothing(source)
+
+
+async def test_what_kafka_removed_before_it_was_read_is_told(
+    kafka_kit: KafkaKit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """aiokafka would go on behind it without a word: at the start, and between two records."""
+    for _ in range(7):
+        await kafka_kit.append(1)
+    source = await kafka_kit.open()
+    blocks = await take(source, 7)
+    await source.confirm((kafka_kit.topic, 0))
+    assert kafka_kit.missed == []  # a new group begins where the topic does
+    await commit(source, blocks[:2])
+    await source.rejoin()
+    await take(source, 5)
+    await source.confirm((kafka_kit.topic, 0))
+    await source.close()
+    assert kafka_kit.missed == []
+    admin = AIOKafkaAdminClient(bootstrap_servers=kafka_kit.broker.bootstrap)
+    await admin.start()
+    removed = {TopicPartition(kafka_kit.topic, 0): RecordsToDelete(before_offset=5)}
+    await admin.delete_records(removed)
+    await admin.close()
+    source = await kafka_kit.open()
+    assert [block.offset for block in await take(source, 2)] == [5, 6]
+    await source.confirm((kafka_kit.topic, 0))
+    await source.confirm((kafka_kit.topic, 0))
+    assert kafka_kit.missed == [3]
+    await kafka_kit.append(1)
+    await kafka_kit.append(1)
+    getmany = source._joined.getmany
+
+    async def without_one(**how: Any) -> dict[Any, Any]:
+        found = await getmany(**how)
+        left = {tp: [r for r in records if r.offset != 7] for tp, records in found.items()}
+        return {tp: records for tp, records in left.items() if records}
+
+    monkeypatch.setattr(source._joined, "getmany", without_one)
+    assert [block.offset for block in await take(source, 1)] == [8]
+    assert kafka_kit.missed == [3, 1]
 
 
 async def test_a_partition_moves_only_when_its_owner_has_let_it_go(kafka_kit: KafkaKit) -> None:

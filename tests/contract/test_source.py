@@ -73,6 +73,7 @@ class KafkaKit:
         self.journals = [new_journal() for _ in range(2)]
         self.sources: list[KafkaSource] = []
         self.reports: list[str] = []
+        self.missed: list[int] = []
 
     async def append(self, events: int, journal: int = 0) -> Place:
         name = self.journals[journal]
@@ -84,7 +85,7 @@ class KafkaKit:
         settings = ConsumerSettings(
             kafka=(self.broker.bootstrap,), topic=self.topic, group=f"g-{self.topic}"
         )
-        self.sources.append(KafkaSource(settings, self.reports.append))
+        self.sources.append(KafkaSource(settings, self.reports.append, self.missed.append))
         return self.sources[-1]
 
     async def open(self, on_release: Any = None) -> KafkaSource:
