@@ -10,6 +10,7 @@ import logging
 import time
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import Any, Final
 
 import orjson
@@ -41,6 +42,15 @@ class Orders:
         self._open = open_client
         self._settings = settings
         self._verdicts = verdicts
+
+    def judge_by(self, rules: str) -> None:
+        """Raise Misfit where these are not the user's rules that are judged by here."""
+        ours = self._settings.rules
+        if rules and (not ours or Path(ours).resolve() != Path(rules)):
+            told = f"the rules of {ours}" if ours else "no rules of your own"
+            raise Misfit(
+                f"`heliograph up` judges by {told}: start it anew with HELIOGRAPH_RULES={rules}"
+            )
 
     def load_networks(self, name: str, text: bytes) -> dict[str, Any]:
         """Put a list in the place of the one of that name; an empty one drops it.
@@ -82,10 +92,14 @@ class Orders:
         return {"changes": told, "ruleset": version, "hygiene": hygiene}
 
 
-def _check(request: web.Request, owner: str) -> None:
+def _check(request: web.Request, owner: str, orders: Orders) -> None:
     shown = request.headers.get(OWNER_HEADER, "").encode("utf-8", "surrogateescape")
     if not hmac.compare_digest(shown, owner.encode()):
         raise web.HTTPForbidden(text="this is for the owner of the data directory\n")
+    try:
+        orders.judge_by(request.query.get("rules", ""))
+    except Misfit as error:
+        raise web.HTTPBadRequest(text=f"{error}\n") from None
 
 
 def add_orders(app: web.Application, orders: Orders, owner: str) -> None:
@@ -102,7 +116,7 @@ def add_orders(app: web.Application, orders: Orders, owner: str) -> None:
             return web.Response(status=503, text=f"{trouble}\n")
 
     async def load(request: web.Request) -> web.Response:
-        _check(request, owner)
+        _check(request, owner, orders)
         text = bytearray()
         async for chunk in request.content.iter_any():
             text += chunk
@@ -112,13 +126,13 @@ def add_orders(app: web.Application, orders: Orders, owner: str) -> None:
         return await carry_out(orders.load_networks, name, bytes(text))
 
     async def erase(request: web.Request) -> web.Response:
-        _check(request, owner)
+        _check(request, owner, orders)
         names = orjson.loads(await request.read())
         how = {name: request.query.get(name) == "1" for name in ("dry_run", "lift")}
         return await carry_out(partial(orders.erase, names, **how))
 
     async def again(request: web.Request) -> web.Response:
-        _check(request, owner)
+        _check(request, owner, orders)
         since = request.query.get("since", "0")
         if not since.isdecimal():
             raise web.HTTPBadRequest(text="since is Unix seconds\n")

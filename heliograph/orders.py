@@ -5,8 +5,9 @@ import http.client
 import logging
 from collections.abc import Iterator
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
+from urllib.parse import urlencode, urlsplit
 
 import orjson
 
@@ -23,13 +24,15 @@ if TYPE_CHECKING:
 class Remote:
     """The `up` that runs on a data directory."""
 
-    def __init__(self, url: str, owner: str) -> None:
+    def __init__(self, url: str, owner: str, rules: str) -> None:
+        """`rules` are the user's own, by which it must judge; any will do if there are none."""
         self._url = urlsplit(url)
         self._owner = owner
+        self._rules = urlencode({"rules": Path(rules).resolve()}) if rules else ""
 
     def load_networks(self, name: str, text: bytes) -> dict[str, Any]:
         """See `consumer.orders`."""
-        return self._order(f"networks/{name}", text)
+        return self._order(f"networks/{name}?{self._rules}", text)
 
     def erase(self, recipients: list[str], *, dry_run: bool, lift: bool) -> dict[str, Any]:
         """See `consumer.orders`."""
@@ -38,7 +41,7 @@ class Remote:
 
     def reclassify(self, since: int) -> dict[str, Any]:
         """See `consumer.orders`."""
-        return self._order(f"reclassify?since={since}", b"")
+        return self._order(f"reclassify?since={since}&{self._rules}", b"")
 
     def _order(self, what: str, body: bytes) -> dict[str, Any]:
         connection = connect(self._url, (8123, 8443), 6 * 3600)
@@ -61,7 +64,7 @@ class Remote:
 def open_orders(settings: ConsumerSettings) -> Iterator["Remote | Orders"]:
     """Whoever carries orders out on the store that the settings name."""
     if not settings.clickhouse and (sql := running_sql(settings.data)):
-        yield Remote(sql, owner_secret(settings.data))
+        yield Remote(sql, owner_secret(settings.data), settings.rules)
         return
     from consumer.embedded import store_path, take_in
     from consumer.orders import Orders

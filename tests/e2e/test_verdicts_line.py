@@ -37,6 +37,9 @@ def test_networks_and_reclassify_while_up_runs_and_when_it_does_not(
     assert json.loads(ask("reclassify", *where, "--format", "json")) == []
     refused = run("networks", "load", "-", "--list", "self", *where, text="10.0.0.0/99\n")
     assert (refused.returncode, "line 1" in refused.stderr) == (1, True)
+    for command in (("networks", "drop", "--list", "apple-egress"), ("reclassify",)):
+        other = run(*command, *where, HELIOGRAPH_RULES=str(tmp_path))
+        assert (other.returncode, "judges by no rules of your own" in other.stderr) == (1, True)
     stranger = ["curl", "-s", "-w", "%{http_code}", "-d", "", f"{up.sql}/orders/reclassify"]
     assert subprocess.run(stranger, capture_output=True, text=True).stdout.endswith("403")
     assert up.stop()[0] == 0
