@@ -26,13 +26,15 @@ from consumer.store import execute, reactions, rows
 from schemas.event import KINDS, UNNAMED
 
 #: Numbers are decimals because ClickHouse lets integers overflow silently while parsing, with
-#: a fraction so that one is seen instead of cut off.
+#: a fraction so that one is seen instead of cut off. `name` is the journal, each once a block: to
+#: match and to group by it takes half as long, and to parse it as such would take longer.
 _COLUMNS: Final = f"""
     journal String, seq Decimal(18, 2), ts Decimal(18, 2), kind String, campaign String,
     send String, recipient String, message_id String, sent_at Decimal(18, 2), link String,
     method String, address String, user_agent String, accept_language String, referer String,
     prefetch String, key_id String, segment String, detail String, consent String,
-    CONSTRAINT identity CHECK match(journal, '^[0-9a-f]{{28}}$') AND seq > 0,
+    name LowCardinality(String) MATERIALIZED journal,
+    CONSTRAINT identity CHECK match(name, '^[0-9a-f]{{28}}$') AND seq > 0,
     CONSTRAINT whole CHECK floor(seq) = seq AND floor(ts) = ts AND floor(sent_at) = sent_at,
     CONSTRAINT ts CHECK ts BETWEEN 946684800000 AND 4102444800000,
     CONSTRAINT sent_at CHECK sent_at BETWEEN 0 AND 4294967295,

@@ -39,11 +39,11 @@ INSERT INTO {events}
 SETTINGS {one_block}
 WITH {given}
 SELECT
-    journal, toUInt64(seq), fromUnixTimestamp64Milli(toInt64(ts), 'UTC'), kind, campaign, send,
+    name, toUInt64(seq), fromUnixTimestamp64Milli(toInt64(ts), 'UTC'), kind, campaign, send,
     {recipient}, {message_id}, toDateTime(toUInt32({sent_at}), 'UTC'), link, method, {address},
     {user_agent}, {accept_language}, {referer}, prefetch, key_id, {verdict}, {segment}, detail,
     consent, {line}
-FROM (SELECT *, {found} FROM {stage} WHERE {which} AND NOT {gone} AND {absent})
+FROM (SELECT *, name, {found} FROM {stage} WHERE {which} AND NOT {gone} AND {absent})
 """
 #: Hits of one address have one number in their network while a salt holds, and nobody can go back.
 _LINE: Final = """
@@ -64,10 +64,10 @@ _CELL: Final = 65_536
 _SEQS: Final = f"""
 FROM
 (
-    SELECT journal, count() AS events, groupBitmapState(toUInt64(seq)) AS seqs
+    SELECT name AS journal, count() AS events, groupBitmapState(toUInt64(seq)) AS seqs
     FROM {{stage}}
     WHERE {{which}}
-    GROUP BY journal
+    GROUP BY name
 ) AS new
 LEFT JOIN
 (
@@ -267,11 +267,11 @@ class Writer:
         self._young = self._retention.young(self._clock())
         found = rows(
             self.stage.loader,
-            "SELECT journal, toUInt64(min(seq)), toUInt64(max(seq)), count(), "
+            "SELECT name, toUInt64(min(seq)), toUInt64(max(seq)), count(), "
             f"toInt64(min(ts)), toInt64(max(ts)), countIf(NOT ({self._young})), "
             "countIf(consent != '') "
-            f"FROM {self.stage.table} GROUP BY journal, intDiv(toUInt64(seq), {_WIDTH}) "
-            "ORDER BY journal, min(seq)",
+            f"FROM {self.stage.table} GROUP BY name, intDiv(toUInt64(seq), {_WIDTH}) "
+            "ORDER BY name, min(seq)",
         )
         return [Range(*row) for row in found]
 
