@@ -13,7 +13,7 @@ import logging
 import os
 import re
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
@@ -64,9 +64,12 @@ Connect = Callable[[], Any]
 
 @dataclass(frozen=True)
 class _Question:
-    """One request: the text, then what the URL and the headers say about it."""
+    """One request: the text, the data of an INSERT that the URL says, and what else that and the
+    headers say.
+    """
 
     text: bytes
+    data: Sequence[bytes]
     database: str
     format: str
     query_id: str
@@ -83,14 +86,17 @@ class _Answer:
 
 
 async def _read(request: web.Request, limits: Limits) -> _Question:
-    """Take the request apart; ClickHouse joins the text of URL and body."""
+    """Take the request apart; ClickHouse joins the text of URL and body.
+
+    The data of an INSERT stays as it came: a batch is large, and each copy takes time.
+    """
     values = dict(request.query)
+    body: list[bytes] = []
     try:
         async with asyncio.timeout(limits.queue_seconds):
             if request.content_type == "multipart/form-data":
                 form = await request.post()
                 values |= {k: v for k, v in form.items() if isinstance(v, str)}
-                body = b""
             else:
                 body = _decode(await _body(request), request.headers.get(hdrs.CONTENT_ENCODING))
     except TimeoutError:
@@ -100,10 +106,14 @@ async def _read(request: web.Request, limits: Limits) -> _Question:
     if values.get("compress", "0") != "0" or values.get("decompress", "0") != "0":
         raise Refused(NOT_IMPLEMENTED, "compress and decompress are not spoken. (NOT_IMPLEMENTED)")
     url_text = values.get("query", "").encode()
+    insert = _INSERT.match(url_text)
+    whole = insert is not None and insert.end() == len(url_text)
+    text = [url_text, *([b"\n"] if url_text and body else []), *([] if whole else body)]
     params = {k.removeprefix("param_"): v for k, v in values.items() if k.startswith("param_")}
     other = {k: v for k, v in values.items() if not k.startswith("param_")}
     return _Question(
-        text=url_text + b"\n" + body if url_text and body else url_text or body,
+        text=b"".join(text),
+        data=body if whole else [],
         database=values.get("database", ""),
         format=values.get("default_format") or request.headers.get("X-ClickHouse-Format") or "TSV",
         query_id=values.get("query_id") or str(uuid.uuid4()),
@@ -113,24 +123,24 @@ async def _read(request: web.Request, limits: Limits) -> _Question:
     )
 
 
-async def _body(request: web.Request) -> bytes:
-    """The body with one copy less than `request.read` makes: a batch is large."""
+async def _body(request: web.Request) -> list[bytes]:
+    """The body in the pieces that it came in."""
     chunks, left = [], request.client_max_size
     async for chunk in request.content.iter_any():
         chunks.append(chunk)
         left -= len(chunk)
         if left < 0:
             raise web.HTTPRequestEntityTooLarge(request.client_max_size, -left)
-    return b"".join(chunks)
+    return chunks
 
 
-def _decode(body: bytes, encoding: str | None) -> bytes:
+def _decode(body: list[bytes], encoding: str | None) -> list[bytes]:
     """aiohttp has undone gzip and deflate; lz4 is what clickhouse-connect inserts with."""
     if encoding != "lz4":
         return body
     import lz4.frame  # type: ignore[import-untyped]
 
-    return bytes(lz4.frame.decompress(body))
+    return [lz4.frame.decompress(b"".join(body))]
 
 
 def _ask(connection: Any, question: _Question, gate: Gate) -> _Answer:
@@ -160,7 +170,8 @@ def _run(connection: Any, question: _Question) -> _Answer:
         # Data inside a statement would end at an empty line, and the rest would run as SQL; what
         # send_insert takes is lost without a word where a constraint refuses it.
         with os.fdopen(os.memfd_create("insert"), "wb") as file:
-            file.write(memoryview(question.text)[insert.end() :])
+            for piece in (memoryview(question.text)[insert.end() :], *question.data):
+                file.write(piece)
             file.flush()
             target, settings = insert[1].decode(), (insert[2] or b"").decode()
             name = quote(f"/proc/self/fd/{file.fileno()}")

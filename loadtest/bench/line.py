@@ -221,7 +221,7 @@ def _consume(home: Path, broker: Broker, events: int, run: int) -> Rate:
         store = ("--clickhouse", engine.url, "--health-port", port)
         with running(home / "consume.log", "consume", *words, *store) as consumer:
             pids = {"consumer": consumer.pid, "engine": engine.pid}
-            return steady(lambda: _consumed(port), events, pids)
+            return steady(lambda: _consumed(port), events, pids, 0.1)
 
 
 def _consumed(port: int) -> int:

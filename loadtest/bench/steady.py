@@ -20,31 +20,34 @@ class Rate:
     cpu: Mapping[str, float]
 
 
-def steady(done: Callable[[], int], wanted: int, pids: Mapping[str, int]) -> Rate:
+def steady(
+    done: Callable[[], int], wanted: int, pids: Mapping[str, int], every: float = 0.01
+) -> Rate:
     """Watch something until it is done; what is done at once counts from the beginning.
 
-    Raises TimeoutError if it does not come to its end.
+    It is looked at `every` so many seconds, which is work too where a process is asked. Raises
+    TimeoutError if it does not come to its end.
     """
     deadline = time.monotonic() + _SECONDS
     began, before = _now(pids)
-    first = begun(done, deadline)
+    first = begun(done, deadline, every)
     if first < wanted:
         began, before = _now(pids)
     else:
         first = 0
     while done() < wanted:
-        _tick(deadline)
+        _tick(deadline, every)
     seconds, count = time.perf_counter() - began, wanted - first
     used = {name: (cpu(pid) - before[name]) / count * 1e6 for name, pid in pids.items()}
     return Rate(count / seconds, used)
 
 
-def begun(done: Callable[[], int], deadline: float) -> int:
+def begun(done: Callable[[], int], deadline: float, every: float = 0.01) -> int:
     """What is done when the first commit is whole: of several journals, it comes in steps."""
     while not (last := done()):
-        _tick(deadline)
+        _tick(deadline, every)
     for _ in range(_READS):
-        _tick(deadline)
+        _tick(deadline, every)
         if (now := done()) == last:
             break
         last = now
@@ -55,7 +58,7 @@ def _now(pids: Mapping[str, int]) -> tuple[float, dict[str, float]]:
     return time.perf_counter(), {name: cpu(pid) for name, pid in pids.items()}
 
 
-def _tick(deadline: float) -> None:
+def _tick(deadline: float, every: float) -> None:
     if time.monotonic() > deadline:
         raise TimeoutError("it did not come to an end")
-    time.sleep(0.01)
+    time.sleep(every)
