@@ -170,8 +170,8 @@ def _run(connection: Any, question: _Question) -> _Answer:
         # Data inside a statement would end at an empty line, and the rest would run as SQL; what
         # send_insert takes is lost without a word where a constraint refuses it.
         with os.fdopen(os.memfd_create("insert"), "wb") as file:
-            for piece in (memoryview(question.text)[insert.end() :], *question.data):
-                file.write(piece)
+            file.write(memoryview(question.text)[insert.end() :])
+            file.writelines(question.data)
             file.flush()
             target, settings = insert[1].decode(), (insert[2] or b"").decode()
             name = quote(f"/proc/self/fd/{file.fileno()}")
