@@ -56,7 +56,7 @@ class Connection:
     def __init__(
         self,
         owner: Owner,
-        sock: socket.socket | None = None,
+        sock: socket.SocketType | None = None,
         peer: str = "",
         polled: Polled | None = None,
     ) -> None:
@@ -182,6 +182,7 @@ class Connection:
             self._adopting = True
             self._then = then
             loop = asyncio.get_running_loop()
+            self._sock = socket.socket(fileno=self._sock.detach())  # as loops want it
             task = asyncio.ensure_future(loop.connect_accepted_socket(lambda: self, self._sock))  # type: ignore[type-var]
             _tasks.add(task)
             task.add_done_callback(self._no_transport)

@@ -73,7 +73,7 @@ class HotPath:
 
     def __call__(
         self,
-        sock: socket.socket | None = None,
+        sock: socket.SocketType | None = None,
         peer: str = "",
         polled: Polled | None = None,
     ) -> Connection:

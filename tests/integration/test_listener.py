@@ -188,20 +188,13 @@ async def test_answers_that_the_kernel_does_not_take_at_once(edge: Edge, last: b
 
 
 async def test_no_descriptors_left_is_a_pause(edge: Edge) -> None:
-    real = edge.listener._sock
+    real = edge.listener._accept_one
 
-    class Full:
-        def __getattr__(self, name: str) -> object:
-            return getattr(real, name)
+    def full() -> tuple[int, object]:
+        edge.listener._accept_one = real
+        raise OSError(errno.EMFILE, "Too many open files")
 
-        def fileno(self) -> int:
-            return real.fileno()
-
-        def accept(self) -> object:
-            edge.listener._sock = real
-            raise OSError(errno.EMFILE, "Too many open files")
-
-    edge.listener._sock = Full()  # type: ignore[assignment]
+    edge.listener._accept_one = full
     began = time.monotonic()
     reader, writer = await edge.connect()
     writer.write(LAST % edge.path)
