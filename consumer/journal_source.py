@@ -51,8 +51,8 @@ class JournalSource:
         return {}
 
     def _read(self) -> list[Block]:
-        if reship.obey(self._root):
-            # What is gathered would commit the positions from before.
+        if reship.requested(self._root):
+            # What is under way would commit the positions from before: see `rejoin`.
             raise Fenced("shipping again, as requested")
         there = {path.name: path for path in journals(self._root)}
         for gone in self._readers.keys() - there.keys():
@@ -97,7 +97,11 @@ class JournalSource:
         return Fenced(str(error))
 
     async def rejoin(self) -> None:
-        """See `Source`."""
+        """See `Source`. Nothing is under way now: positions that are set back stay so."""
+        try:
+            await asyncio.to_thread(reship.obey, self._root)
+        except OSError as error:
+            await self._trouble(error)
         self._readers.clear()
 
     async def close(self) -> None:

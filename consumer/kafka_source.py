@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import logging
+import time
 from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any, Final
 
@@ -19,6 +20,8 @@ _log: Final = logging.getLogger(__name__)
 #: After so long without a sign of life a consumer's partitions go to others, in milliseconds.
 SESSION_MS = 10_000
 _PAUSE: Final = 1.0
+#: After so long without a failure one that was before is over, in seconds.
+_QUIET: Final = 15.0
 #: How long an answer to a commit is waited for, in seconds.
 _PATIENCE: Final = 30.0
 #: How long leaving the group is waited for, by itself and once told to end, in seconds.
@@ -30,8 +33,8 @@ _FAILURES: Final = (KafkaError, RuntimeError)
 class KafkaSource(ConsumerRebalanceListener):  # type: ignore[misc]
     """Partitions of the topic, shared with the other consumers of the group.
 
-    `report` is told why Kafka cannot be joined, or "" when it is, and `missed` how many records
-    Kafka had removed before they were read.
+    `report` is told why Kafka cannot be joined or gives no records, or "" when it does, and
+    `missed` how many records Kafka had removed before they were counted.
     """
 
     finite = False
@@ -47,8 +50,11 @@ class KafkaSource(ConsumerRebalanceListener):  # type: ignore[misc]
         self._missed = missed
         self._consumer: AIOKafkaConsumer | None = None
         self._on_release: OnRelease = _nothing
-        self._first: dict[TopicPartition, int] = {}  # not compared with what is committed yet
         self._given: dict[TopicPartition, int] = {}
+        self._first: dict[TopicPartition, int] = {}  # not compared with what is committed yet
+        self._next: dict[TopicPartition, int] = {}  # what is to come since the last assignment
+        self._refused = ""  # why no records could be had, as long as none come
+        self._started_at = 0.0
 
     async def start(self, on_release: OnRelease) -> None:
         """Join the group; waits for Kafka as long as it takes."""
@@ -67,7 +73,8 @@ class KafkaSource(ConsumerRebalanceListener):  # type: ignore[misc]
             else:
                 consumer.subscribe([self._settings.topic], listener=self)
                 self._consumer = consumer
-                self._report("")
+                self._started_at = time.monotonic()
+                self._report(self._refused)
 
     def _make(self) -> AIOKafkaConsumer:
         s = self._settings
@@ -102,15 +109,22 @@ class KafkaSource(ConsumerRebalanceListener):  # type: ignore[misc]
             with _cut_off():
                 found = await self._joined.getmany(timeout_ms=int(timeout * 1000))
         except _FAILURES as error:
+            # To join again heals much, but no record that cannot be read: so this is told until
+            # records come, or none did for a while and no failure either.
+            self._refused = f"Kafka gives no records: {type(error).__name__}: {error}"
+            self._report(self._refused)
             await asyncio.sleep(_PAUSE)
-            raise Fenced(f"Kafka gives no records: {error}") from error
+            raise Fenced(self._refused) from error
+        if self._refused and (found or time.monotonic() - self._started_at > _QUIET):
+            self._refused = ""
+            self._report("")
         for tp, records in found.items():
             first = records[0].offset
-            if tp in self._given:
-                self._expect(tp, self._given[tp], first)
+            if tp in self._next:
+                self._expect(tp, self._next[tp], first)
             else:
                 self._first[tp] = first
-            self._given[tp] = records[-1].offset + 1
+            self._given[tp] = self._next[tp] = records[-1].offset + 1
         return {
             (tp.topic, tp.partition): [_block(record) for record in records]
             for tp, records in found.items()
@@ -120,21 +134,25 @@ class KafkaSource(ConsumerRebalanceListener):  # type: ignore[misc]
         """Tell of what should have come first: aiokafka goes on behind it without a word."""
         if found > offset:
             _log.error(
-                "partition %d: %d records are no longer in Kafka, and were never read; "
-                "`heliograph audit` names their events, `heliograph reship` sends them again",
+                "partition %d: %d records are no longer in Kafka, and this group has not counted "
+                "them; `heliograph audit` names their events, `heliograph reship` sends them again",
                 place.partition,
                 found - offset,
             )
             self._missed(found - offset)
 
     async def confirm(self, partition: Partition) -> None:
-        """Commit the position as it is: only a member of the current generation can."""
+        """Commit the position as it is: only a member of the current generation can.
+
+        It is where the first record was, if Kafka had removed what should have come before.
+        """
         place = TopicPartition(*partition)
         async with _answer():
             position = await self._joined.committed(place) or 0
-            await self._joined.commit({place: position})
-        if position:
-            self._expect(place, position, self._first.pop(place, position))
+            first = max(position, self._first.get(place, 0))
+            await self._joined.commit({place: first})
+        self._expect(place, position, first)
+        self._first.pop(place, None)
 
     async def commit(self, partition: Partition, blocks: Sequence[Block]) -> None:
         """See `Source`."""
@@ -148,7 +166,7 @@ class KafkaSource(ConsumerRebalanceListener):  # type: ignore[misc]
     async def on_partitions_assigned(self, assigned: Collection[TopicPartition]) -> None:
         """Fences are put up when the first blocks come."""
         self._first.clear()
-        self._given.clear()
+        self._next.clear()
 
     async def rejoin(self) -> None:
         """See `Source`."""

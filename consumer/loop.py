@@ -187,7 +187,7 @@ class Loop:
                     await self._source.commit(partition, batch.blocks)
             except Released:
                 return
-            except Fenced:
+            except BaseException:  # whatever it is: what follows must not be committed past it
                 for each in self._lanes.values():
                     each.released.set()  # before the next one's turn
                 raise

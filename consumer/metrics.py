@@ -49,7 +49,7 @@ class Metrics:
         )
         self.missed = Counter(
             "heliograph_consumer_missed_records",
-            "records that Kafka had removed before they were read",
+            "records that Kafka had removed before this group counted them",
             registry=r,
         )
         self.trouble = ""

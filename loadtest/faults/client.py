@@ -52,7 +52,7 @@ class Client:
         self._free: deque[Asked] = deque()
         self._records: list[bytes] = []
         self.told = dict.fromkeys(
-            ("sent", "answered", "wrong", "refused", "broken", "late", "unsent"), 0
+            ("sent", "answered", "wrong", "refused", "broken", "late", "full", "unsent"), 0
         )
 
     def run(self, rate: float) -> None:
@@ -96,8 +96,8 @@ class Client:
             self._send(asked)
 
     def _connect(self, fresh: bool) -> Asked | None:
-        if len(self._all) >= self._most:
-            self.told["unsent"] += 1
+        if len(self._all) >= self._most:  # none of them was answered
+            self.told["full"] += 1
             return None
         sock = socket.socket()
         sock.setblocking(False)

@@ -187,11 +187,16 @@ class Line:
         """Have the edge ship journals full of others' events."""
         before = set(journals(self.edge.data / "journal"))
         backlog.fill(self.edge.data, events, 2)
-        self._filled = [j.name for j in journals(self.edge.data / "journal") if j not in before]
+        self._filled = [j for j in journals(self.edge.data / "journal") if j not in before]
+
+    def filled_journals(self) -> list[Path]:
+        """These journals."""
+        return self._filled
 
     def filled(self) -> int:
         """How many rows the table has of these."""
-        sql = f"SELECT count() FROM {self.database}.events WHERE journal IN {tuple(self._filled)}"
+        names = tuple(journal.name for journal in self._filled)
+        sql = f"SELECT count() FROM {self.database}.events WHERE journal IN {names}"
         return int(ask(self.site.engine.url, sql))
 
     def _paths(self, edge: Edge) -> list[str]:

@@ -141,7 +141,7 @@ class Trial:
         row.held = sum(each["sent"] / each["seconds"] for each in told)
         if self.form is not Form.CI:
             self.hold(row.held >= held * row.wanted, f"only {row.held:,.0f} requests/s")
-        row.asked = int(sum(each["sent"] for each in told))
+        row.asked = int(sum(each["sent"] + each["full"] for each in told))
         row.worst_p99 = max(load.worst_p99() for load in line.loads)
         got = sum(each["answered"] for each in told)
         share = got / max(row.asked, 1)

@@ -14,6 +14,11 @@ def request(root: Path, since: float) -> None:
     write_whole(root / REQUEST, b"%d\n" % int(since))
 
 
+def requested(root: Path) -> bool:
+    """Whether there is a request."""
+    return (root / REQUEST).exists()
+
+
 def obey(root: Path) -> bool:
     """Set the positions back as requested; whether there was a request."""
     try:

@@ -289,6 +289,32 @@ async def test_nothing_is_committed_behind_a_batch_that_is_fenced() -> None:
     assert not any(line.startswith("insert 6") for line in bench.log)
 
 
+async def test_nothing_is_committed_behind_a_batch_that_fails_in_whatever_way() -> None:
+    """The process ends, but not at once: the next batch must not be committed meanwhile."""
+
+    class Faulty(_Logged):
+        def insert(self, batch: Batch) -> Outcome:
+            if batch.blocks[-1].offset == 2:
+                bench.may.wait(60)
+                raise MemoryError
+            return super().insert(batch)
+
+    class Slow(Source):
+        async def poll(self, timeout: float) -> Mapping[Partition, Sequence[Block]]:
+            if not self.polls:  # while this waits nobody looks at the batches
+                bench.may.set()
+                await asyncio.sleep(0.5)
+            return await super().poll(timeout)
+
+    bench = Bench()
+    bench.open = lambda partition: (Faulty(bench, "a"), Faulty(bench, "b"))  # type: ignore[method-assign]
+    source = Slow({FIRST: [block(FIRST, n) for n in range(1, 5)]})
+    loop = Loop(source, bench.open, lambda: Batch(2, 1 << 20, 99), Metrics())
+    with pytest.raises(MemoryError):
+        await loop.run(asyncio.Event())
+    assert source.commits == []
+
+
 async def test_a_loop_that_is_cut_off_is_no_orderly_end() -> None:
     """A client that is closed in the middle of a commit cancels it: the process ended with 0."""
 
