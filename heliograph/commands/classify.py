@@ -1,5 +1,6 @@
 """`heliograph classify`: hits from elsewhere, judged by the rules of the store."""
 
+import math
 import re
 import sys
 from argparse import ArgumentParser, Namespace
@@ -11,7 +12,6 @@ from pathlib import Path
 from typing import Any, Final
 
 import msgspec
-import orjson
 
 from consumer.settings import ConsumerSettings
 from heliograph import lists, options
@@ -60,9 +60,9 @@ def add_options(parser: ArgumentParser) -> None:
 def run(args: Namespace) -> int:
     """Judge a file."""
     for line, _, verdict in judged(args):
-        told = orjson.loads(line)
+        told: dict[str, Any] = msgspec.json.decode(line, type=dict[str, msgspec.Raw])
         told |= {"class": verdict.name, "rule": verdict.rule, "version": verdict.version}
-        sys.stdout.buffer.write(orjson.dumps(told) + b"\n")
+        sys.stdout.buffer.write(msgspec.json.encode(told) + b"\n")
     return 0
 
 
@@ -75,16 +75,19 @@ def judged(args: Namespace) -> Iterator[tuple[bytes, Record, Any]]:
     with lists.source(args.file) as file, judging(rules, _networks(args.networks)) as judge:
         lines = ((n, line) for n, line in enumerate(file, 1) if line.strip())
         while group := list(islice(lines, _TOGETHER)):
-            records = [_record(n, line) for n, line in group]
-            verdicts = judge([hit(record) for record in records])
+            found = [_read(n, line) for n, line in group]
+            records = [record for record, _ in found]
+            verdicts = judge([asked for _, asked in found])
             for (_, line), record, verdict in zip(group, records, verdicts, strict=True):
                 yield line, record, verdict
 
 
-def _record(number: int, line: bytes) -> Record:
+def _read(number: int, line: bytes) -> tuple[Record, Any]:
+    """A line, and the hit that it tells of; raises Failure."""
     try:
-        return msgspec.json.decode(line, type=Record)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        record = msgspec.json.decode(line, type=Record)
+        return record, hit(record)
+    except (msgspec.DecodeError, UnicodeDecodeError, Failure) as error:
         raise Failure(f"line {number}: {error}") from None
 
 
@@ -116,7 +119,7 @@ def _address(text: str) -> str:
 
 
 def _seconds(moment: float | str) -> float:
-    """Unix seconds; raises Failure."""
+    """Unix seconds, of those or of milli- or microseconds; raises Failure."""
     try:
         number = float(moment)
     except ValueError:
@@ -128,7 +131,9 @@ def _seconds(moment: float | str) -> float:
             except ValueError:
                 raise Failure(f"{moment!r} is no Unix time, ISO 8601 or RFC 2822") from None
         return found.replace(tzinfo=found.tzinfo or UTC).timestamp()
-    return number / 1000 if number > 1e11 else number
+    if not math.isfinite(number):
+        raise Failure(f"{moment!r} is no time")
+    return number / (1e6 if number > 1e14 else 1000 if number > 1e11 else 1)
 
 
 def _networks(given: list[str]) -> dict[str, list[str]]:
@@ -137,5 +142,5 @@ def _networks(given: list[str]) -> dict[str, list[str]]:
         name, equals, file = one.partition("=")
         if not equals:
             raise UsageError(f"--networks {one!r} is not LIST=FILE")
-        found[name] = Path(file).read_text("utf-8").splitlines()
+        found[name] = Path(file).read_text("utf-8-sig", "replace").splitlines()
     return found

@@ -17,6 +17,7 @@ from consumer.classify import Hit, judging
 from consumer.errors import Misfit
 from consumer.store import rows
 from heliograph.commands import accuracy, classify
+from heliograph.errors import Failure
 from schemas.event import announced
 from schemas.rule import Case, Rule, RuleError
 from schemas.ruleset import PART, Ruleset, load, parse
@@ -158,7 +159,11 @@ def test_people_are_no_robots_for_what_their_device_or_office_is_called() -> Non
               phone.format("K") + " Kaspersky Secure Browser", FIREFOX + " Sophos",
               phone.format("K").replace("Chrome", "Rocket.Chat/2.17.11 Chrome"),
               "Mozilla/4.0 (compatible; MSIE 8.0; Windows NT 6.1; Zscaler)",
-              "Sophos Secure Email/9.6 (iOS)"]  # fmt: skip
+              "Sophos Secure Email/9.6 (iOS)",
+              # A build of Android that many phones have; browsers of makers of crawlers.
+              phone.format("CPH2655 Build/AP3A.240617.008; wv"), phone.format("Expanse"),
+              phone.format("K") + " AWP/2.0 SogouMSE,SogouMobileBrowser/5.28.7",
+              "Podimo/2.21.1 (iOS 17.0)"]  # fmt: skip
     with judging() as judge:
         assert "scanner" not in {found.name for found in judge([Hit(agent) for agent in people])}
 
@@ -170,6 +175,10 @@ def test_a_line_of_another_log_is_read_as_it_is_meant(text: str) -> None:
     assert classify.hit(record) == Hit(GMAIL, "66.249.84.1")
     at = {"ts": "Tue, 24 Nov 2026 12:00:05 GMT", "sent_at": "2026-11-24T12:00:00Z"}
     assert classify.hit(classify.Record(**at)).since == 5
+    micro = classify.Record(ts=1767225605000000, sent_at="1767225600000")
+    assert classify.hit(micro).since == 5
+    with pytest.raises(Failure):
+        classify.hit(classify.Record(ts="nan", sent_at=5))
 
 
 def test_a_verdict_is_stored_with_each_hit_and_nothing_else(client: Client) -> None:
