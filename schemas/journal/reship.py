@@ -16,14 +16,13 @@ def request(root: Path, since: float) -> None:
 
 def requested(root: Path) -> bool:
     """Whether there is a request."""
-    return (root / REQUEST).exists()
+    return _since(root) is not None
 
 
 def obey(root: Path) -> bool:
     """Set the positions back as requested; whether there was a request."""
-    try:
-        since = float((root / REQUEST).read_bytes())
-    except (FileNotFoundError, ValueError):
+    since = _since(root)
+    if since is None:
         return False
     for journal in journals(root):
         again = [seq for seq, path in segments(journal) if _written(path) >= since]
@@ -31,6 +30,14 @@ def obey(root: Path) -> bool:
             write_position(journal, min(again))
     (root / REQUEST).unlink()
     return True
+
+
+def _since(root: Path) -> float | None:
+    """What is asked for; None of a file that says nothing, which must not be asked of for ever."""
+    try:
+        return float((root / REQUEST).read_bytes())
+    except (FileNotFoundError, ValueError):
+        return None
 
 
 def _written(segment: Path) -> float:

@@ -252,6 +252,8 @@ async def test_a_request_to_ship_again_is_obeyed(journal_kit: JournalKit) -> Non
     await commit(source, blocks)  # what was in its insert then must not undo it
     await source.rejoin()
     assert places(await take(source, 3)) == sent
+    (journal_kit.root / reship.REQUEST).write_text("tomorrow")  # which asks for nothing
+    await take_nothing(source)
 
 
 async def test_a_disk_that_fails_is_reported_and_outlived(
