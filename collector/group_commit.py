@@ -56,7 +56,8 @@ class GroupCommit:
     def _write(self, bodies: Sequence[bytes], group: asyncio.Future[bool]) -> None:
         stored = self.journal.append(bodies)
         if self._sync == "always" and stored:
-            task = asyncio.get_running_loop().create_task(self._answer_synced(group))
+            synced = self._answer_synced(group, self.journal.next_seq)
+            task = asyncio.get_running_loop().create_task(synced)
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
         elif not group.done():
@@ -69,8 +70,10 @@ class GroupCommit:
             return
         self._write(bodies, group)
 
-    async def _answer_synced(self, group: asyncio.Future[bool]) -> None:
-        stored = await self._fdatasync()
+    async def _answer_synced(self, group: asyncio.Future[bool], next_seq: int) -> None:
+        synced = await self._fdatasync()
+        # The one that covered it may have been an earlier group's, and have failed.
+        stored = synced and next_seq > self.journal.unsure_below
         if not group.done():
             group.set_result(stored)
 

@@ -55,7 +55,9 @@ class Journal:
         self._fd = -1
         self._size = 0
         self._opened_at = 0.0
+        self.unsure_below = 1  # seqs before it may be lost by a sync that failed
         self._unsynced: list[int] = []  # descriptors of segments that were left
+        self._suspect = -1  # the one that `sync`, in its thread, wants left
         self._dirty = False
         self._sync_fails = False
         self._closed = False
@@ -114,7 +116,7 @@ class Journal:
         if self.used + len(data) > self._max_bytes:
             return "cap"
         try:
-            if self._fd < 0 or self._due(len(data)):
+            if self._fd < 0 or self._fd == self._suspect or self._due(len(data)):
                 self._roll(first_seq)
             done = os.write(self._fd, data)
         except OSError as error:
@@ -138,6 +140,7 @@ class Journal:
         fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o640)
         self._leave()
         self._fd, self._size, self._opened_at = fd, os.fstat(fd).st_size, self._clock()
+        self._suspect = -1
 
     def _leave(self) -> None:
         if self._fd >= 0:
@@ -197,14 +200,16 @@ class Journal:
     def sync(self) -> None:
         """Make everything written so far durable. May run in a thread beside `append`.
 
-        On failure OSError is raised, and the segment left for good, for its pages may be lost: at
-        the first one, and when a sync has worked again.
+        On failure OSError is raised, and the segment is left for good by what is written next, for
+        its pages may be lost: at the first one, and when a sync has worked again.
         """
         if not self._dirty:
             return
         self._dirty = False
+        current = self._fd  # first: what is left meanwhile is then among the others
         left = [self._unsynced.pop() for _ in range(len(self._unsynced))]
-        current = self._fd
+        if current in left:
+            current = -1
         fds = [*left, *([current] if current >= 0 else [])]
         if not fds:
             return
@@ -220,11 +225,12 @@ class Journal:
             sync_directory(self.path)
         except OSError as error:
             failed = error
-        if (failed is not None) != self._sync_fails and current == self._fd:
-            self._leave()
+        if (failed is not None) != self._sync_fails:
+            self._suspect = current
         self._sync_fails = failed is not None
         if failed:
             self.trouble = "io"
+            self.unsure_below = self.next_seq
             raise failed
 
     def close(self) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import errno
 import os
+import threading
 from pathlib import Path
 
 import pytest
@@ -62,6 +63,33 @@ async def test_always_says_when_the_sync_failed(
         patched.setattr(os, "fdatasync", fail)
         assert not await commit.record(BODY)
     assert commit.sync_failures == 1
+    assert await commit.record(BODY)
+    await commit.close()
+
+
+async def test_always_says_so_to_all_that_a_failing_sync_covered(
+    journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also to who is written while it runs, and whose own sync then finds nothing to do."""
+    commit = GroupCommit(journal, "always", 1.0)
+    runs, goes_on = threading.Event(), threading.Event()
+
+    def fail(fd: int) -> None:
+        runs.set()
+        goes_on.wait(10)
+        raise OSError(errno.EIO, "")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "fdatasync", fail)
+        first = commit.record(BODY)
+        while not runs.is_set():
+            await asyncio.sleep(0.001)
+        second = commit.record(BODY)
+        await asyncio.sleep(0.01)
+        patched.setattr(os, "fdatasync", lambda fd: None)
+        goes_on.set()
+        assert not await first
+        assert not await second
     assert await commit.record(BODY)
     await commit.close()
 

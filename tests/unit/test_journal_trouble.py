@@ -4,12 +4,13 @@ import errno
 import os
 import resource
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
+from collector.journal import Journal
 from schemas.journal import directory
 from schemas.journal.reader import Reader
 from tests.unit.test_journal_writer import BODY, Clock, clock, make, own, root
@@ -120,6 +121,33 @@ def test_a_failed_sync_leaves_the_segment(
     assert journal.trouble is None
     journal.close()
     assert own(root) == [1, 2]
+
+
+def test_a_failed_sync_takes_no_segment_from_an_append(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It runs in a thread of its own, at any moment of one: here, before the segment is taken."""
+    beside: list[Callable[[], None]] = []
+
+    def clock() -> float:
+        while beside:
+            with pytest.raises(OSError, match=r"\[Errno 5\]"):
+                beside.pop()()
+        return 1.0
+
+    def fail(fd: int) -> None:
+        raise OSError(errno.EIO, "")
+
+    journal = Journal(root, directory.journal_id(1, bytes(8)), clock)
+    assert journal.append([BODY])
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "fdatasync", fail)
+        beside.append(journal.sync)
+        assert journal.append([BODY])
+        assert journal.append([BODY])
+    assert [first for first, _ in directory.segments(journal.path)] == [1, 3]
+    journal.close()
+    assert own(root) == [1, 2, 3]
 
 
 def test_a_full_disk_where_no_segment_can_be_made(
