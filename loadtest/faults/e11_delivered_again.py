@@ -57,25 +57,28 @@ def run(trial: Trial) -> None:
 
 
 def _records_again(line: Line) -> bool:
-    """Send each record of the topic two times more; whether all could be read."""
+    """Send each record of the topic two times more; whether all were read, and Kafka has both."""
     servers = {"bootstrap.servers": line.site.broker.bootstrap}
     consumer = Consumer(servers | {"group.id": "again", "auto.offset.reset": "earliest"})
     places = [TopicPartition(line.topic, number, OFFSET_BEGINNING) for number in range(PARTITIONS)]
     consumer.assign(places)
     ends = [consumer.get_watermark_offsets(place, timeout=10)[1] for place in places]
-    producer, read = Producer(servers), 0
+    producer, read, delivered = Producer(servers), 0, list[bool]()
     deadline = time.monotonic() + 300
     while read < sum(ends) and time.monotonic() < deadline:
         record = consumer.poll(0.5)
         if record and not record.error() and record.offset() < ends[record.partition()]:
             for _ in range(2):
-                producer.produce(line.topic, record.value(), record.key(), headers=record.headers())
+                producer.produce(
+                    line.topic, record.value(), record.key(), headers=record.headers(),
+                    on_delivery=lambda error, _: delivered.append(error is None),
+                )  # fmt: skip
             read += 1
             if read % _TOGETHER == 0:
                 assert producer.flush(60) == 0
     consumer.close()
     assert producer.flush(60) == 0
-    return read == sum(ends)
+    return read == sum(ends) and delivered == [True] * 2 * read
 
 
 def _without_offsets(line: Line) -> bool:

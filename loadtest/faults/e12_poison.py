@@ -66,6 +66,7 @@ def _timed(trial: Trial, line: Line, records: int, every: int) -> tuple[float, i
     names = ", ".join(f"'{name}'" for name in expected)
     sql = f"SELECT count() FROM {line.database}.events WHERE journal IN ({names})"
     total, url = sum(expected.values()), line.site.engine.url
+    line.others += total
     until(lambda: int(ask(url, sql)) > 0, 60)
     took = until(lambda: int(ask(url, sql)) >= total, 240)
     return max(took, 1.0), poisoned  # less is no measure

@@ -11,6 +11,7 @@ import socket
 import time
 from pathlib import Path
 
+from loadtest.faults.check import NUMBER
 from loadtest.faults.client import PIXEL_END
 from loadtest.faults.line import Line
 from loadtest.faults.trial import Trial
@@ -20,6 +21,7 @@ from tests.services import missing
 
 _JUMPS = (3600, -3600, 0, 30, -30)
 _IDLE_SECONDS = (70, 90)
+_SENDS = 20
 
 
 def run(trial: Trial) -> None:
@@ -36,16 +38,17 @@ def run(trial: Trial) -> None:
         FAKETIME_DONT_FAKE_MONOTONIC="1",
     )
     _record_sends(line)
-    line.load()
+    load = line.load()
     for jump in _JUMPS[: trial.size("13 jumps")]:
-        idle = _idle(line)
+        idle, asked = _idle(line), max(number for number, _, _ in load.records())
         clock.write_text(f"{jump:+d}")
+        jumped = time.time() + jump
         time.sleep(6.0 if jump > 0 else 2.0)  # a sweep comes every 5 s
         trial.hold(not _closed(idle, 0.0), "an idle connection was closed at once")
         os.kill(trial.chance.choice(line.edge.pids("collector.worker")), signal.SIGKILL)
         until(line.edge.ready, 60)
         line.caught_up(10 * trial.patience)
-        trial.fault(_happened(line, jump), f"the jump to {jump:+d} s")
+        trial.fault(_happened(line, asked, jumped), f"the jump to {jump:+d} s")
         _no_negative(trial, line)
         idle.close()
         trial.say(f"the clock is {jump:+d} s off")
@@ -63,7 +66,8 @@ def run(trial: Trial) -> None:
 def _record_sends(line: Line) -> None:
     """Of the load's mails, as of now: opens in the past are then before their sends."""
     listed = line.home / "recipients.csv"
-    listed.write_text("recipient\n" + "".join(f"r{n}\n" for n in range(20)))
+    listed.write_text("recipient\n" + "".join(f"r{n}\n" for n in range(_SENDS)))
+    line.others += _SENDS
     where = ("--data", line.edge.data, "-o", line.home / "minted.csv")
     command("mint", "--campaign", line.campaign, listed, *where)
 
@@ -88,9 +92,11 @@ def _closed(sock: socket.socket, seconds: float) -> bool:
         return True
 
 
-def _happened(line: Line, jump: int) -> bool:
-    """Whether events have the time that the clock showed."""
-    shown = f"abs(toUnixTimestamp(ts) - {time.time() + jump}) < 20"
+def _happened(line: Line, asked: int, jumped: float) -> bool:
+    """Whether events of requests behind the one `asked` last have the time that the clock showed:
+    those of before have that time too, after a jump back.
+    """
+    shown = f"abs(toUnixTimestamp(ts) - {jumped}) < 20 AND toUInt64OrZero({NUMBER}) > {asked}"
     sql = (
         f"SELECT count() FROM {line.database}.events WHERE campaign = '{line.campaign}' AND {shown}"
     )

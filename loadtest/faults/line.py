@@ -142,6 +142,7 @@ class Line:
         self.campaign = self.topic = f"faults-{secrets.token_hex(4)}"
         self.loads: list[Load] = []
         self.edges: list[Edge] = []
+        self.others = 0  # rows that the table shall have beside the loads' opens
 
     def start(self, workers: int = 2, consume: dict[str, str] | None = None, **env: str) -> "Line":
         """Start an edge with so many workers and `env`, and a consumer with options and `env`."""
@@ -187,6 +188,7 @@ class Line:
         """Have the edge ship journals full of others' events."""
         before = set(journals(self.edge.data / "journal"))
         backlog.fill(self.edge.data, events, 2)
+        self.others += events
         self._filled = [j for j in journals(self.edge.data / "journal") if j not in before]
 
     def filled_journals(self) -> list[Path]:

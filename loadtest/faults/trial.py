@@ -153,6 +153,10 @@ class Trial:
         found = check.compare(url, line.database, line.loads, TOKENS, line.campaign)
         row.answered, row.lost, row.doubled, row.phantom, row.unanswered = found
         row.doubled += check.repeated(url, line.database)
+        if self.form is not Form.CI:  # whose trials share a database
+            others = check.others(url, line.database, line.campaign)
+            row.phantom += max(0, others - line.others)
+            self.hold(others >= line.others, f"{others} of {line.others} other rows")
         for count, what in (row.doubled, "doubled"), (row.phantom, "phantom"):
             self.hold(not count, f"{count} {what}")
         counted = self._counted
