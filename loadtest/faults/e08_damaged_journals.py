@@ -16,6 +16,7 @@ from schemas.journal import directory
 
 #: A frame begins a file, or stands behind the last line of another.
 _BEGINS = re.compile(rb"(?:\A|(?<=}\n))HGF1")
+_HEAD_BYTES = 24
 _ASIDE = "heliograph_quarantined_bytes_total"
 
 
@@ -66,7 +67,7 @@ class _Frame(NamedTuple):
 
     @property
     def events(self) -> int:
-        return self.data.count(b"}\n")
+        return self.data.count(b"}\n", _HEAD_BYTES)
 
 
 def _frames(root: Path) -> list[_Frame]:
