@@ -52,18 +52,7 @@ def add(parser: ArgumentParser) -> None:
 
 def run(args: Namespace) -> int:
     """Print a report."""
-    name = args.report
-    if args.never and name != "recipients":
-        raise UsageError("--never is for `report recipients`")
-    if args.by and name != "timeline":
-        raise UsageError("--by is for `report timeline`")
-    if bool(args.compared) != (name == "compare") or len({*args.compared}) == 1:
-        raise UsageError("`report compare` takes two campaigns or more: report compare A B")
-    if args.limit is not None and args.limit < 1:
-        raise UsageError(f"--limit {args.limit} is less than 1")
-    stem = f"timeline_{args.by or 'hour'}" if name == "timeline" else name
-    name = "never" if args.never else stem
-    check_zone(args.tz)
+    name = _checked(args)
     limit = args.limit or (_TABLE_ROWS if args.format == "table" else 1 << 40)
     params: dict[str, object] = {"campaign": args.campaign, "tz": args.tz, "limit": limit}
     with open_store(read(ConsumerSettings, args)) as store:
@@ -78,6 +67,8 @@ def run(args: Namespace) -> int:
         sys.stdout.flush()
         if count == limit and args.limit is None:
             lists.say(f"the first {limit} rows; --limit N shows more")
+        if args.campaign and not count and _missing(store, [args.campaign]):
+            lists.say(f"there is no campaign {args.campaign!r} in the store")
         if unrecorded:
             lists.say(unrecorded)
         if name in ("campaigns", "compare", "segments") and args.format == "table":
@@ -85,13 +76,32 @@ def run(args: Namespace) -> int:
     return 0
 
 
+def _checked(args: Namespace) -> str:
+    """The name of the question; raises UsageError for options that are not its."""
+    name = args.report
+    if args.never and name != "recipients":
+        raise UsageError("--never is for `report recipients`")
+    if args.by and name != "timeline":
+        raise UsageError("--by is for `report timeline`")
+    if bool(args.compared) != (name == "compare") or len({*args.compared}) == 1:
+        raise UsageError("`report compare` takes two campaigns or more: report compare A B")
+    if args.limit is not None and args.limit < 1:
+        raise UsageError(f"--limit {args.limit} is less than 1")
+    stem = f"timeline_{args.by or 'hour'}" if name == "timeline" else name
+    check_zone(args.tz)
+    return "never" if args.never else stem
+
+
 def _known(store: Store, names: list[str]) -> list[str]:
     """Campaigns as they were named; raises Failure where the store has none of a name."""
-    found = store.query(canned("campaigns"), {"campaigns": array(names)}, output.FORMAT)
-    missing = set(names) - {row["campaign"] for row in output.objects(found)}
-    if missing:
+    if missing := _missing(store, names):
         raise Failure(f"there is no campaign {min(missing)!r}")
     return names
+
+
+def _missing(store: Store, names: list[str]) -> set[str]:
+    found = store.query(canned("campaigns"), {"campaigns": array(names)}, output.FORMAT)
+    return set(names) - {row["campaign"] for row in output.objects(found)}
 
 
 def check_zone(name: str) -> None:

@@ -123,6 +123,16 @@ def test_those_without_a_send_are_mentioned(data: Path, capsys: Capture) -> None
     ]
 
 
+def test_a_campaign_that_is_not_there_is_told_from_one_of_which_there_is_nothing(
+    data: Path, capsys: Capture
+) -> None:
+    told = []
+    for name in "sprnig", "two":
+        assert heliograph("report", "links", "--campaign", name, "--data", data) == 0
+        told.append("there is no campaign 'sprnig'" in capsys.readouterr().err)
+    assert told == [True, False]
+
+
 def test_hours_in_a_half_hour_zone(report: Any) -> None:
     """10:20 and 12:35 UTC are 15:50 and 18:05 in Kolkata; 18:45 the day after is 00:15."""
     rows = report("timeline", "--campaign", "spring", "--tz", "Asia/Kolkata")
