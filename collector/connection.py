@@ -14,6 +14,8 @@ from collections.abc import Callable
 from typing import Any, Final, Protocol, cast
 
 _READ_BYTES: Final = 1 << 14
+#: How long a connection that is finished waits for its peer's end.
+_LINGER_SECONDS: Final = 2.0
 _FLAGS: Final = socket.MSG_DONTWAIT | getattr(socket, "MSG_NOSIGNAL", 0)
 
 
@@ -63,6 +65,7 @@ class Connection:
         self.peer = peer
         self.address = ""  # the peer's in its canonical form; "" if it has none
         self.proxied = False  # it is one of our proxies
+        self.more = False  # it may have sent more than was read
         self.eof = False  # the peer sends no more
         self.ended = False  # whatever follows is ignored
         self.left = False  # whatever follows is aiohttp's
@@ -93,6 +96,7 @@ class Connection:
         except OSError:
             self.abort()
             return b""
+        self.more = len(data) == _READ_BYTES
         if not data:
             self.pause_reading()
             if not self.eof_received():
@@ -142,6 +146,22 @@ class Connection:
         assert self._sock is not None
         self._sock.close()
         self._owner.closed(self)
+
+    def finish(self) -> None:
+        """Close once everything is sent, and the peer has ended its side too or a moment has
+        passed: what is unread when a socket is closed may take the last answer along (RFC 9112,
+        section 9.6). Whatever comes must be ignored.
+        """
+        try:
+            if self.eof or self._closing or self._unsent:
+                self.close()
+            elif self.transport is not None:
+                self.transport.write_eof()
+            elif self._sock is not None:
+                self._sock.shutdown(socket.SHUT_WR)
+        except OSError:  # the peer is gone
+            self.close()
+        asyncio.get_running_loop().call_later(_LINGER_SECONDS, self.close)
 
     def abort(self) -> None:
         """Close at once."""
@@ -217,6 +237,7 @@ class Connection:
 
     def data_received(self, data: bytes) -> None:
         """Bytes over the transport."""
+        self.more = True
         self._go_on()
         self._owner.arrived(self, data)
 

@@ -173,7 +173,10 @@ class HotPath:
         more = self._pixel.more
         if pixels and (close or (self.draining and not rest)):
             connection.write(more * (pixels - 1) + self._pixel.last)
-            connection.close()
+            if rest or connection.more or self.draining:
+                connection.finish()
+            else:
+                connection.close()
             return
         if pixels:
             connection.write(more if pixels == 1 else more * pixels)
@@ -184,6 +187,7 @@ class HotPath:
 
     def _answer_synced(self, answers: list[Answer]) -> None:
         for connection, _, _, _ in answers:
+            connection.more = True  # it was not read meanwhile
             connection.resume_reading()
         self._answer(answers)
 

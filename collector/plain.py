@@ -102,7 +102,7 @@ class Plain:
             return self._study(data, len(start))
         return (
             data[len(start) : end],
-            forwarded.decode("latin-1"),
+            _text(forwarded) if forwarded else "",
             _text(referer) if referer else "",
             known[0],
             known[1],

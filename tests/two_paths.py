@@ -15,7 +15,7 @@ from collector.worker import Worker
 from schemas.journal.reader import Reader
 from tests.collecting import settings
 from tests.raw_requests import OPTED_OUT, Places
-from tests.wire import Wire
+from tests.wire import ADDRESS, Wire
 
 _DATE = re.compile(rb"\r\nDate: [^\r]*")
 #: Ticks without news after which a connection is taken to rest.
@@ -38,7 +38,7 @@ class EdgePath:
         if keys is not None:
             data.mkdir()
             shutil.copy(keys, data / "keys.json")  # what both are told is the same
-        self.worker = Worker(settings(data, public_url="https://px.example.org/m"))
+        self.worker = Worker(settings(data, public_url="https://px.example.org/m", trusted_proxies=(ADDRESS,)))
         self.worker.optouts.recipients.put(OPTED_OUT, True)
         self.keys = data / "keys.json"
         self.places = Places(self.worker.keys.ring)

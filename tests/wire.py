@@ -1,13 +1,16 @@
 """A connection without a socket: a transport that a test writes to and reads from."""
 
 import asyncio
-from typing import Any
+from typing import Any, Final
+
+
+ADDRESS: Final = "192.0.2.7"
 
 
 class Wire(asyncio.Transport):
     """Between a protocol and the test. What the protocol wrote is `told`."""
 
-    def __init__(self, protocol: Any, address: str = "192.0.2.7") -> None:
+    def __init__(self, protocol: Any, address: str = ADDRESS) -> None:
         super().__init__({"peername": (address, 40_000), "sockname": ("192.0.2.1", 80)})
         self._loop = asyncio.get_running_loop()
         self._protocol = protocol

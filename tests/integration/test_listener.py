@@ -166,6 +166,32 @@ async def test_one_who_goes_at_once_does_no_harm(edge: Edge) -> None:
             await asyncio.sleep(0.01)
 
 
+async def test_what_follows_the_last_request_takes_no_answer_along(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """More than is read at once, and what comes while the answer waits for its sync: a socket that
+    is closed with bytes unread is reset.
+    """
+    monkeypatch.setattr(os, "fdatasync", lambda fd: time.sleep(0.2))
+
+    def talk(edge: Edge, behind: bytes) -> bytes:
+        with socket.create_connection(edge.address, timeout=10) as sock:
+            sock.sendall(LAST % edge.path)
+            time.sleep(0.05 if len(behind) < 1000 else 0)
+            sock.sendall(behind)
+            told = b""
+            while data := sock.recv(4096):
+                told += data
+            return told
+
+    for sync, behind in ("always", b"GET /"), ("interval", b"x" * 200_000):
+        edge = Edge(tmp_path / sync, journal_sync=sync)
+        await edge.start()
+        told = await asyncio.to_thread(talk, edge, behind)
+        assert (told.count(b"HTTP/1.1 200"), told.endswith(PIXEL)) == (1, True)
+        await edge.stop()
+
+
 @pytest.mark.parametrize("last", [b"", LAST])
 async def test_answers_that_the_kernel_does_not_take_at_once(edge: Edge, last: bytes) -> None:
     edge.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1)

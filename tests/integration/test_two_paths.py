@@ -95,6 +95,8 @@ def bytes_of(*texts: str) -> st.SearchStrategy[bytes]:
     return st.sampled_from([text.encode("latin-1") for text in texts])
 
 
+#: Of 64 characters or of more: that is a question of how its bytes are decoded.
+ZONED = "2001:db8::1%" + "\u00c3\u00a9" * 40
 #: What requests are made of, in places as in `raw_requests`.
 TARGETS = bytes_of(
     *["{pixel}"] * 8, "{other}", "{off}", "{anonymous}", "{pseudonymous}", "{opted-out}",
@@ -115,7 +117,7 @@ NAMES = bytes_of(
 )  # fmt: skip
 VALUES = bytes_of(
     "", "a", "px.example.org", "a b", "close", "keep-alive", "Keep-Alive, close", "Upgrade",
-    "203.0.113.9", "203.0.113.9, 192.0.2.7", "prefetch", "preview", "0", "3", "chunked", "gzip",
+    "203.0.113.9", "203.0.113.9, 192.0.2.7", ZONED, "prefetch", "preview", "0", "3", "chunked", "gzip",
     "100-continue", "websocket", "\u00fc\u00ff", " a\t", "a\x01", "a\r\n b", "a\nX: b", "trailers",
     "Mozilla/5.0 (Windows NT 6.1; rv:140.0) Thunderbird/140.0", "https://mail.example.org/?x#",
 ) | st.binary(max_size=12)  # fmt: skip
@@ -189,6 +191,7 @@ FORWARDED = b"X-Forwarded-For: 192.0.2.1\r\n"
 @given(scripts())
 @example((ONE + b"\r\n" + ONE + b"\r", [], True))
 @example((b"".join(LESS % mode for mode in TOLD_LESS), [], False))
+@example(((ONE + b"X-Forwarded-For: %b\r\n\r\n" % ZONED.encode("latin-1")) * 3, [], False))
 @example((ONE + b"\r\n" + ONE + FORWARDED + b"\r\n" + ONE + b"\r\n" + FORWARDED, [], False))
 def test_the_two_agree(paths: Paths, script: tuple[bytes, list[int], bool]) -> None:
     """As it came, and cut; and what a request that follows then gets."""
