@@ -54,9 +54,10 @@ class GroupCommit:
         return group
 
     def _write(self, bodies: Sequence[bytes], group: asyncio.Future[bool]) -> None:
+        first_seq = self.journal.next_seq
         stored = self.journal.append(bodies)
         if self._sync == "always" and stored:
-            synced = self._answer_synced(group, self.journal.next_seq)
+            synced = self._answer_synced(group, first_seq)
             task = asyncio.get_running_loop().create_task(synced)
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
@@ -70,10 +71,10 @@ class GroupCommit:
             return
         self._write(bodies, group)
 
-    async def _answer_synced(self, group: asyncio.Future[bool], next_seq: int) -> None:
+    async def _answer_synced(self, group: asyncio.Future[bool], first_seq: int) -> None:
         synced = await self._fdatasync()
-        # The one that covered it may have been an earlier group's, and have failed.
-        stored = synced and next_seq > self.journal.unsure_below
+        # One that covered some of it may have been an earlier group's, and have failed.
+        stored = synced and first_seq >= self.journal.unsure_below
         if not group.done():
             group.set_result(stored)
 

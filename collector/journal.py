@@ -55,6 +55,7 @@ class Journal:
         self._fd = -1
         self._size = 0
         self._opened_at = 0.0
+        self._rolled_for = 0.0  # when new segments had been asked for as it was opened
         self.unsure_below = 1  # seqs before it may be lost by a sync that failed
         self._unsynced: list[int] = []  # descriptors of segments that were left
         self._suspect = -1  # the one that `sync`, in its thread, wants left
@@ -131,16 +132,18 @@ class Journal:
         return None
 
     def _due(self, coming: int) -> bool:
-        old = self._clock() - self._opened_at >= self._segment_seconds
-        return self._size > 0 and (self._size + coming > self._segment_bytes or old)
+        age = self._clock() - self._opened_at
+        young = 0.0 <= age < self._segment_seconds  # the clock may have gone back
+        return self._size > 0 and (self._size + coming > self._segment_bytes or not young)
 
     def _roll(self, first_seq: int) -> None:
         path = self.path / directory.segment_name(first_seq)
         # Only a probe can have made it before, for the seqs of events are never given again.
+        asked = directory.roll_asked(self._root)
         fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o640)
         self._leave()
         self._fd, self._size, self._opened_at = fd, os.fstat(fd).st_size, self._clock()
-        self._suspect = -1
+        self._suspect, self._rolled_for = -1, asked
 
     def _leave(self) -> None:
         if self._fd >= 0:
@@ -168,11 +171,12 @@ class Journal:
         """Once a second or so: see what others took of the space, leave a segment that is old, so
         that it can expire, and after a failure try whether writing works again.
         """
-        self.used = directory.used_bytes(self._root)
+        with contextlib.suppress(OSError):
+            self.used = directory.used_bytes(self._root)
         if self._lock < 0 and not self._closed:
             with contextlib.suppress(OSError):
                 self._lock = self._create()
-        asked = self._size > 0 and directory.roll_asked(self._root) > self._opened_at - 1.0
+        asked = self._size > 0 and directory.roll_asked(self._root) != self._rolled_for
         if self._fd >= 0 and (self._due(0) or asked):
             try:  # an empty one: the last of a live journal never expires
                 self._roll(self.next_seq)

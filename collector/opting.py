@@ -32,7 +32,10 @@ class Keeper:
 
     async def keep(self, recipients: Sequence[str], out: bool) -> bool:
         """Opt recipients out, or in again; whether that is kept. Repeating it changes nothing."""
-        changed = self.optouts.changes(recipients, out)
+        everyone = list(dict.fromkeys(recipients))
+        changed = self.optouts.changes(everyone, out)
+        if len(changed) < len(everyone) and not await asyncio.to_thread(self.optouts.is_sure):
+            changed = everyone  # who is known was read, but may not be on disk
         if not changed:
             return True
         now = self._clock()

@@ -16,7 +16,7 @@ from typing import Final
 from collector import optout_index
 from collector.opted_out import OptedOut
 from schemas.files import sync_directory
-from schemas.optout import Entry, Sealer
+from schemas.optout import UNSURE, Entry, Sealer
 
 #: What one look at the file reads: some hundred entries, which take about a millisecond.
 STEP_BYTES: Final = 16 << 10
@@ -32,7 +32,9 @@ MAX_BYTES: Final = 256 << 20
 
 
 def append(path: Path, lines: bytes) -> None:
-    """Add whole lines; they are on disk when it returns. Raises OSError."""
+    """Add whole lines; they are on disk when it returns. Raises OSError; the lines may be there all
+    the same, but the file is not sure then.
+    """
     file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o640)
     try:
         fcntl.flock(file, fcntl.LOCK_EX)
@@ -43,11 +45,40 @@ def append(path: Path, lines: bytes) -> None:
             lines = b"\n" + lines
         while lines:
             lines = lines[os.write(file, lines) :]
-        os.fsync(file)
-        if not size:
-            sync_directory(path.parent)
+        try:
+            os.fsync(file)
+            if not size:
+                sync_directory(path.parent)
+        except OSError:
+            path.with_name(UNSURE).write_bytes(_boot())
+            raise
     finally:
         os.close(file)
+
+
+def is_sure(path: Path) -> bool:
+    """Whether all that can be read of a file is on disk too: what a sync has failed for may never
+    be, though it can be read until the machine stops. Waits for who is adding. Raises OSError.
+    """
+    unsure = path.with_name(UNSURE)
+    try:
+        file = os.open(path, os.O_RDONLY)
+    except FileNotFoundError:
+        return True
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        os.fsync(file)
+        return not unsure.exists() or unsure.read_bytes() != _boot()
+    finally:
+        os.close(file)
+
+
+def _boot() -> bytes:
+    """What another start of the machine has another of."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_bytes()
+    except OSError:
+        return b""
 
 
 class Tail:
@@ -204,6 +235,13 @@ class Optouts:
     def seal(self, recipients: Iterable[str], out: bool, at: int) -> bytes:
         """The lines of entries of a time in Unix ms; raises ValueError."""
         return b"".join(self.sealer.seal(Entry(recipient, out, at)) for recipient in recipients)
+
+    def is_sure(self) -> bool:
+        """Whether what is known is on disk for sure: see `is_sure`."""
+        try:
+            return is_sure(self.path)
+        except OSError:
+            return False
 
     def append(self, lines: bytes) -> None:
         """Add lines, durably; others know them when they have read them. Raises OSError."""

@@ -127,7 +127,8 @@ class JournalRecorder:
         optouts = self._optouts
         with self._lock:
             optouts.refresh()
-            changed = optouts.changes(names, out)
+            names = list(dict.fromkeys(names))
+            changed = optouts.changes(names, out) if optouts.is_sure() else names
         now = time.time()
         lines = optouts.seal(changed, out, int(now * 1000))
         with self._lock:

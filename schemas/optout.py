@@ -21,6 +21,8 @@ from schemas.token import MAX_NAME, decode64, encode64
 FILE: Final = "optouts"
 #: Beside it, where there is a topic: the topic has been read to its end once.
 READ: Final = "optouts.read"
+#: Beside it, where a sync of it has failed since the machine was started.
+UNSURE: Final = "optouts.unsure"
 _DATA: Final = [b"heliograph/1/optouts"]
 
 

@@ -38,7 +38,9 @@ class EdgePath:
         if keys is not None:
             data.mkdir()
             shutil.copy(keys, data / "keys.json")  # what both are told is the same
-        self.worker = Worker(settings(data, public_url="https://px.example.org/m", trusted_proxies=(ADDRESS,)))
+        self.worker = Worker(
+            settings(data, public_url="https://px.example.org/m", trusted_proxies=(ADDRESS,))
+        )
         self.worker.optouts.recipients.put(OPTED_OUT, True)
         self.keys = data / "keys.json"
         self.places = Places(self.worker.keys.ring)

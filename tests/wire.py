@@ -3,7 +3,6 @@
 import asyncio
 from typing import Any, Final
 
-
 ADDRESS: Final = "192.0.2.7"
 
 

@@ -2,13 +2,17 @@
 
 import contextlib
 import fcntl
+import logging
 import os
 import zlib
+from collections.abc import Iterator
+from functools import lru_cache
 from pathlib import Path
 from typing import Final
 
 from schemas.journal.frame import MAX_BLOCK, frames_backwards
 
+_log: Final = logging.getLogger(__name__)
 LOCK: Final = "lock"
 POSITION: Final = "position"
 #: Touched in the root, it asks all that write a journal there to begin a new segment.
@@ -73,6 +77,22 @@ def segments(journal: Path) -> list[tuple[int, Path]]:
     return sorted(found)
 
 
+@contextlib.contextmanager
+def unless_forbidden(journal: Path) -> Iterator[None]:
+    """A turn of one of many journals: where it may not be read or changed, the turn ends with a
+    word, once, for one must not hold up all.
+    """
+    try:
+        yield
+    except PermissionError as error:
+        _tell_once(f"journal {journal.name} is passed over: {error.strerror}")
+
+
+@lru_cache(1000)
+def _tell_once(what: str) -> None:
+    _log.error("%s", what)
+
+
 def read_position(journal: Path) -> int:
     """The next seq to ship; 1 if the file is missing or damaged, for repeating is harmless."""
     try:
@@ -84,30 +104,28 @@ def read_position(journal: Path) -> int:
 
 
 def write_position(journal: Path, next_seq: int) -> None:
-    """Write the position over the last one; raises OSError. A journal that is gone needs none.
+    """Write the position over the last one; raises OSError. A journal that is gone needs none, and
+    of one that may not be changed what is shipped comes again, which is harmless.
 
     In place and always as long, so that it can be written on a disk that is full.
     """
     number = b"%020d" % next_seq
-    try:
+    with unless_forbidden(journal), contextlib.suppress(FileNotFoundError):
         descriptor = os.open(journal / POSITION, os.O_WRONLY | os.O_CREAT, 0o640)
-    except FileNotFoundError:
-        return
-    try:
-        os.pwrite(descriptor, b"%b %08x\n" % (number, zlib.crc32(number)), 0)
-    finally:
-        os.close(descriptor)
+        try:
+            os.pwrite(descriptor, b"%b %08x\n" % (number, zlib.crc32(number)), 0)
+        finally:
+            os.close(descriptor)
 
 
 def used_bytes(root: Path) -> int:
-    """What all segments under a root take on disk, in bytes."""
+    """What all segments under a root take on disk, in bytes, as far as they may be read."""
     total = 0
     for journal in journals(root):
-        for _, path in segments(journal):
-            try:
-                total += path.stat().st_size
-            except FileNotFoundError:
-                continue
+        with unless_forbidden(journal):
+            for _, path in segments(journal):
+                with contextlib.suppress(FileNotFoundError):
+                    total += path.stat().st_size
     return total
 
 
@@ -119,12 +137,13 @@ def expire(root: Path, now: float, keep_seconds: float) -> int:
     """
     removed = 0
     for journal in journals(root):
-        sealed = is_sealed(journal)
-        for path in _shipped(journal, sealed, now - keep_seconds):
-            path.unlink()
-            removed += 1
-        if sealed and not segments(journal) and _older(journal, now - keep_seconds):
-            remove(journal)
+        with unless_forbidden(journal):
+            sealed = is_sealed(journal)
+            for path in _shipped(journal, sealed, now - keep_seconds):
+                path.unlink()
+                removed += 1
+            if sealed and not segments(journal) and _older(journal, now - keep_seconds):
+                remove(journal)
     _expire_damaged(root, now - QUARANTINE_SECONDS)
     return removed
 
@@ -190,9 +209,12 @@ def _is_tight(root: Path) -> bool:
 
 
 def end_seq(journal: Path) -> int:
-    """The seq after the last event on disk; 1 if there is none."""
-    ends = (_end_of(path) for _, path in reversed(segments(journal)))
-    return next((end for end in ends if end), 1)
+    """The seq after the last event on disk; 1 if there is none that may be read."""
+    with unless_forbidden(journal):
+        for _, path in reversed(segments(journal)):
+            if end := _end_of(path):
+                return end
+    return 1
 
 
 def _end_of(segment: Path) -> int | None:

@@ -4,7 +4,13 @@ from pathlib import Path
 from typing import Final
 
 from schemas.files import write_whole
-from schemas.journal.directory import journals, read_position, segments, write_position
+from schemas.journal.directory import (
+    journals,
+    read_position,
+    segments,
+    unless_forbidden,
+    write_position,
+)
 
 REQUEST: Final = "reship"
 
@@ -25,9 +31,10 @@ def obey(root: Path) -> bool:
     if since is None:
         return False
     for journal in journals(root):
-        again = [seq for seq, path in segments(journal) if _written(path) >= since]
-        if again and min(again) < read_position(journal):
-            write_position(journal, min(again))
+        with unless_forbidden(journal):
+            again = [seq for seq, path in segments(journal) if _written(path) >= since]
+            if again and min(again) < read_position(journal):
+                write_position(journal, min(again))
     (root / REQUEST).unlink()
     return True
 

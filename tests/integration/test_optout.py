@@ -1,6 +1,7 @@
 """Opting out at a running edge: by the page, by the API, by the command; and what then is kept."""
 
 import contextlib
+import errno
 import http.client
 import json
 import os
@@ -106,6 +107,30 @@ async def test_what_cannot_be_kept_is_not_said_to_be(tmp_path: Path) -> None:
         assert b"you are still counted" in answer
         (edge.data / "optouts").rmdir()
         assert b"You are not counted any more" in await edge.get(page, method="POST")
+
+
+async def test_a_repetition_is_no_proof_that_it_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a sync has failed for is read all the same, by all workers; a sync of it again says
+    nothing.
+    """
+
+    def fail(fd: int) -> None:
+        raise OSError(errno.EIO, "")
+
+    async with edge_of(tmp_path / "data") as edge:
+        with monkeypatch.context() as patched:
+            patched.setattr(os, "fsync", fail)
+            for _ in range(2):
+                assert "error" in (await post(edge, {"recipient": "a"}))[1][0]
+                edge.worker._step_optouts()
+                assert edge.worker.optouts.recipients.has("a")
+        before = (edge.data / "optouts").read_bytes().count(b"\n")
+        assert (await post(edge, {"recipient": "a"}))[1] == [
+            {"line": 1, "recipient": "a", "out": True}
+        ]
+        assert (edge.data / "optouts").read_bytes().count(b"\n") == before + 1
 
 
 async def test_nothing_is_recorded_before_the_topic_is_read(tmp_path: Path) -> None:

@@ -117,7 +117,8 @@ NAMES = bytes_of(
 )  # fmt: skip
 VALUES = bytes_of(
     "", "a", "px.example.org", "a b", "close", "keep-alive", "Keep-Alive, close", "Upgrade",
-    "203.0.113.9", "203.0.113.9, 192.0.2.7", ZONED, "prefetch", "preview", "0", "3", "chunked", "gzip",
+    "203.0.113.9", "203.0.113.9, 192.0.2.7", ZONED, "prefetch", "preview", "0", "3", "chunked",
+    "gzip",
     "100-continue", "websocket", "\u00fc\u00ff", " a\t", "a\x01", "a\r\n b", "a\nX: b", "trailers",
     "Mozilla/5.0 (Windows NT 6.1; rv:140.0) Thunderbird/140.0", "https://mail.example.org/?x#",
 ) | st.binary(max_size=12)  # fmt: skip

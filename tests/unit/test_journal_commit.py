@@ -5,6 +5,7 @@ import errno
 import os
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -90,6 +91,32 @@ async def test_always_says_so_to_all_that_a_failing_sync_covered(
         goes_on.set()
         assert not await first
         assert not await second
+    assert await commit.record(BODY)
+    await commit.close()
+
+
+async def test_always_says_so_where_a_failing_sync_covered_the_beginning(
+    journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a group of several blocks, between two of which an earlier one's sync fails."""
+
+    def fail(fd: int) -> None:
+        raise OSError(errno.EIO, "")
+
+    class Bodies(list[bytes]):
+        def __getitem__(self, at: Any) -> Any:
+            if journal.next_seq == 3 and journal.unsure_below == 1:
+                with monkeypatch.context() as patched:
+                    patched.setattr(os, "fdatasync", fail)
+                    with pytest.raises(OSError, match=r"\[Errno 5\]"):
+                        journal.sync()
+            return super().__getitem__(at)
+
+    commit = GroupCommit(journal, "always", 1.0)
+    group = commit.write(Bodies([b'"n":"%b"}\n' % (b"x" * 200_000)] * 4))
+    assert group is not None
+    assert not await group
+    assert (journal.unsure_below, journal.next_seq) == (3, 5)
     assert await commit.record(BODY)
     await commit.close()
 

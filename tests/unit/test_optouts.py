@@ -1,5 +1,6 @@
 """The file of opt-outs: sealed, only added to, and read whatever happened to it."""
 
+import errno
 import os
 from pathlib import Path
 from types import SimpleNamespace
@@ -36,6 +37,29 @@ def out_of(found: Optouts) -> set[str]:
 def put(path: Path, *names: str, out: bool = True) -> None:
     some = Optouts(path, SECRET)
     some.append(some.seal(names, out, 1_790_000_000_000))
+
+
+def test_what_a_sync_has_failed_for_is_not_sure_until_the_machine_starts_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Though everybody can read it: a later sync of the same pages works and says nothing."""
+    path = tmp_path / "optouts"
+    assert known(path).is_sure()
+    put(path, "a")
+    assert known(path).is_sure()
+
+    def fail(fd: int) -> None:
+        raise OSError(errno.EIO, "")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "fsync", fail)
+        with pytest.raises(OSError, match=r"\[Errno 5\]"):
+            put(path, "b")
+        assert not known(path).is_sure()
+    assert out_of(known(path)) == {"a", "b"}
+    assert not known(path).is_sure()
+    monkeypatch.setattr(optouts, "_boot", lambda: b"another")
+    assert known(path).is_sure()
 
 
 @given(NAMES, st.booleans(), st.integers(0, (1 << 48) - 1))
