@@ -60,6 +60,8 @@ def main() -> int:
     try:
         wanted = {int(number) for number in options.only.split(",") if number}
         unknown = wanted - found.keys()
+        if options.only and not wanted:
+            parser.error("--only names no experiment")
     except ValueError as error:
         parser.error(str(error))
     if unknown:

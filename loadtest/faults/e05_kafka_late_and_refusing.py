@@ -16,6 +16,7 @@ from loadtest.faults.trial import Trial
 from loadtest.processes import until
 
 _LATE_MS = 2000
+_FAILURES = "heliograph_ship_failures_total"
 #: Each journal has a partition of its own, nearly always, and so few events that none waits to be
 #: shipped: a record of 900 KB of each is on its way at a time.
 _PARTITIONS, _WORKERS = 64, 8
@@ -37,18 +38,24 @@ def run(trial: Trial) -> None:
     time.sleep(3)
     base, late, seconds = load.p99(began), time.monotonic(), trial.size("5 seconds")
     one_in = trial.size("5 one in")
-    sizes: list[int] = []
+    sizes, behind, failures = list[int](), 0.0, line.edge.metric(_FAILURES)
     while time.monotonic() - late < seconds:
         mock.refuse(one_in, _LATE_MS)
         time.sleep(0.2)
         sizes.append(memory(line.edge.pids("collector.shipper")))
+        behind = max(behind, line.edge.metric("heliograph_lag_seconds"))
     given = mock.given
-    for _ in range(given // one_in):
+    trial.fault(behind >= 0.9 * _LATE_MS / 1000, f"lateness (at most {behind:.1f} s)")
+    told = line.edge.metric(_FAILURES) - failures
+    for _ in range(int(told)):
         trial.fault(True)
-    trial.hold(given >= one_in, f"none of {given} produce requests was refused")
+    trial.hold(told > 0, f"of {given} produce requests the shipper saw none refused")
     trial.same_p99(base, load.p99(late))
     grown = (max(sizes[len(sizes) // 2 :]) - max(sizes[: len(sizes) // 2 + 1])) / 2**20
     trial.hold(grown <= 8, f"the shipper grew by {grown:.0f} MiB")
-    trial.row.notes.append(f"{given} produce requests, the shipper's memory {grown:+.1f} MiB")
+    trial.row.notes.append(
+        f"{given // one_in} of {given} produce requests refused, {told:.0f} of them to the shipper; "
+        f"its memory {grown:+.1f} MiB"
+    )
     trial.recovered(line.caught_up(240), at_most=20)
     trial.settle(line, answered=0.9999)

@@ -1,4 +1,5 @@
-"""The consumer is ten times slower than the load, and is then killed between insert and commit.
+"""The consumer is ten times slower than the load, and is then killed between insert and commit, and
+before an insert.
 
 The edge does not notice, and the consumer's metrics show the lag that is worth an alarm. What was
 inserted and not committed is read again, and is in the table once.
@@ -45,6 +46,8 @@ def run(trial: Trial) -> None:
     for number in range(1, trial.size("10 kills") + 1):
         trial.fault(_kill(line, gate), "a kill between insert and commit")
         trial.say(f"{number} of {trial.size('10 kills')} kills between insert and commit")
+    for _ in range(trial.size("10 early kills")):
+        trial.fault(_kill_before(line, gate), "a kill before an insert")
     trial.settle(line, answered=0.9999)
 
 
@@ -52,6 +55,17 @@ def _restart(line: Line, options: dict[str, str]) -> None:
     line.consumer.stop()
     line.consumer = line.make_consumer(options)
     line.consumer.start()
+
+
+def _kill_before(line: Line, gate: Gate) -> bool:
+    """Kill the consumer when it has sent an insert that nobody has got."""
+    gate.stop = True
+    before, pid = gate.stopped, line.consumer.running.process.pid
+    until(lambda: gate.stopped > before, 60)
+    line.consumer.close()
+    gate.stop = False
+    line.consumer.start()
+    return state(pid) == ""
 
 
 def _kill(line: Line, gate: Gate) -> bool:

@@ -13,13 +13,14 @@ INSERT: Final = b".events\nSETTINGS"
 class Gate:
     """Passes everything on. Counts the statements that `INSERT` is in: `seen` on their way there,
     `done` once ClickHouse has answered, `lost` where it never did. `delay` holds each up for so
-    many seconds; while `withhold` is set, the answers are not passed on.
+    many seconds; while `withhold` is set, the answers are not passed on, and while `stop` is, the
+    statements are not (`stopped` counts them).
     """
 
     def __init__(self, upstream: int) -> None:
-        self.port = self.seen = self.done = self.lost = 0
+        self.port = self.seen = self.done = self.lost = self.stopped = 0
         self.delay = 0.0
-        self.withhold = False
+        self.withhold = self.stop = False
         self._upstream = upstream
         self._serving: set[object] = set()  # asyncio by itself lets them be collected
         self._ended = asyncio.Event()
@@ -74,6 +75,11 @@ class Gate:
                 recent = recent[-len(INSERT) :] + data
                 if INSERT in recent:
                     recent = b""
+                    if self.stop:
+                        self.stopped += 1
+                        while await reader.read(_CHUNK):  # until the client is gone
+                            pass
+                        break
                     await asyncio.sleep(self.delay)
                     waiting.append(True)
                     self.seen += 1

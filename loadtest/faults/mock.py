@@ -10,8 +10,9 @@ from typing import Final
 _PRODUCE: Final = 0  # the number of a request in Kafka's protocol
 _BROKER: Final = 1
 _PRODUCER: Final = 0  # the kind of a client
-#: What a broker answers that has just lost a partition, or its replicas, or is busy.
-_REFUSALS: Final = (6, 19, 7)
+#: What a broker answers that has just lost a partition, or its replicas, or is busy, where a client
+#: tries again by itself; in turns with what who sent is told: not authorized, too large, wrong.
+_REFUSALS: Final = (29, 6, 10, 19, 87, 7)
 #: Answers that are prepared at a time.
 _AHEAD: Final = 4
 

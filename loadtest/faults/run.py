@@ -18,6 +18,7 @@ from types import ModuleType
 from typing import Final
 
 import msgspec
+import pytest
 
 import loadtest.faults
 from loadtest.faults.site import Site
@@ -75,12 +76,13 @@ class Kept:
     def add(self, row: Row) -> None:
         """Keep a row."""
         self.rows[row.number] = row
-        self._all = {self._key: self.rows}
+        commit = self._key.partition(" ")[0]
+        self._all = {key: rows for key, rows in self._all.items() if key.startswith(commit)}
         self._write()
 
     def forget(self) -> None:
         """The run has come to its end."""
-        self._all = {}
+        self._all.pop(self._key, None)
         self._write()
 
     def _write(self) -> None:
@@ -113,7 +115,12 @@ def every(
                 yield kept.rows[number]
                 continue
             started = started or [site()]
-            row = one(number, modules[number], started[0], form, say)
+            try:
+                row = one(number, modules[number], started[0], form, say)
+            except pytest.skip.Exception as reason:
+                named = what(modules[number])
+                yield Row(number=number, what=named, failures=[f"left out: {reason}"])
+                continue
             if not wanted:
                 kept.add(row)
             yield row

@@ -35,6 +35,7 @@ SIZES: Final[dict[str, tuple[float, float, float]]] = {
     "9 kills": (10, 4, 1),
     "10 seconds": (600, 40, 3),  # with a slow consumer
     "10 kills": (20, 3, 1),
+    "10 early kills": (10, 2, 1),
     "11 events": (7_200_000, 300_000, 10_000),  # an hour's, at 2,000 a second
     "12 records": (20_000, 8_000, 600),  # of 100 events
     "13 jumps": (5, 5, 2),

@@ -126,6 +126,8 @@ class Reader:
                 continue
             taken = item.end
             if item.next_seq > self.next_seq:
+                if item.first_seq > self.next_seq:
+                    frames += self._elsewhere(item.first_seq)
                 self.next_seq = item.next_seq
                 if item.events:
                     frames.append(item)
@@ -133,6 +135,18 @@ class Reader:
             taken = self._skip_hopeless(data)
         self._at += taken
         return frames if taken else None
+
+    def _elsewhere(self, end: int) -> list[Frame]:
+        """Whole frames before a seq that are missing here, of copies that would be read later."""
+        found: dict[int, Frame] = {}
+        for place, path in self._ordered():
+            if self._segment is None or place <= self._segment or place[0] >= end:
+                continue
+            with contextlib.suppress(FileNotFoundError):
+                for item in scan(path.read_bytes(), complete=True):
+                    if isinstance(item, Frame) and self.next_seq <= item.first_seq < end:
+                        found[item.first_seq] = item
+        return [found[seq] for seq in sorted(found) if found[seq].events]
 
     def _skip_hopeless(self, data: bytes) -> int:
         """Set aside a whole chunk without a frame, but for what may be a frame's beginning."""

@@ -127,6 +127,18 @@ def test_a_copied_segment_hides_nothing(journal: Path, position: int) -> None:
             copy.unlink()
 
 
+def test_a_damaged_copy_hides_nothing(journal: Path) -> None:
+    """It may be read first, and go on behind what it has lost."""
+    for seq, segment in directory.segments(journal):
+        whole = segment.read_bytes()
+        for at in range(0, len(whole), 3):
+            for name in (9, 99):
+                copy = journal / directory.segment_name(name)
+                copy.write_bytes(whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :])
+                assert read(journal) == (ALL, len(whole) // 2), (seq, at, name)
+                copy.unlink()
+
+
 def test_a_copy_does_not_let_go_what_is_not_shipped(journal: Path) -> None:
     """The segment that holds the position stays, though a later one seems to begin before it."""
     directory.write_position(journal, 4)

@@ -27,6 +27,7 @@ class Runs:
     def __init__(self, monkeypatch: pytest.MonkeyPatch, path: Path) -> None:
         self.ran: list[int] = []
         self.interrupted: set[int] = set()
+        self.missing: set[int] = set()
         self.modules = {n: ModuleType(f"loadtest.faults.e{n:02}_it") for n in (1, 2, 3)}
         self._path = path
         monkeypatch.setattr(run, "one", self._one)
@@ -34,6 +35,8 @@ class Runs:
     def _one(self, number: int, *_: Any) -> Row:
         if number in self.interrupted:
             raise KeyboardInterrupt
+        if number in self.missing:
+            pytest.skip("no tool")
         self.ran.append(number)
         return Row(number=number, what="it", lost=number)
 
@@ -66,10 +69,20 @@ def test_another_commit_or_form_begins_anew(runs: Runs, monkeypatch: pytest.Monk
         runs.go()
     with pytest.raises(KeyboardInterrupt):
         runs.go(form=Form.SHORT)
+    with pytest.raises(KeyboardInterrupt):
+        runs.go()  # a short run takes nothing from the long one
     monkeypatch.setattr(run, "_commit", lambda: "another")
     with pytest.raises(KeyboardInterrupt):
         runs.go(form=Form.SHORT)
     assert runs.ran == [1, 1, 1]
+
+
+def test_what_cannot_run_here_is_told_and_the_others_run(runs: Runs) -> None:
+    """And is tried again, for it may be possible then."""
+    runs.missing = {2}
+    rows = runs.go()
+    assert [row.failures for row in rows] == [[], ["left out: no tool"], []]
+    assert runs.ran == [1, 3]
 
 
 class Logged(Load):
@@ -101,6 +114,9 @@ def test_the_table_is_held_against_the_answers(engine: Engine, tmp_path: Path) -
     insert(12, 20, 0)  # never sent
     insert(13, 5, 6)  # another one's token
     insert(13, "x", 0)  # no request of ours, under an identity that is taken
+    ask(engine.url, "INSERT INTO d.events VALUES ('j', 14, 'open', 'e', 'r0', ''), "
+                    "('j', 15, 'sent', 'c', 'r0', '')")  # fmt: skip
+    assert check.others(engine.url, "d", "c") == 2
     found = check.compare(engine.url, "d", [log], 10, "c")
     assert (found.answered, found.lost, found.doubled) == (5, 1, 1)
     assert (found.phantom, found.unanswered) == (3, 1)
