@@ -5,7 +5,8 @@ take minutes. The same seed gives the same events. Three steps:
 
 1. `draft`: who is sent what, and when they open and click, as (ts, n, i): mail n, its i-th event.
 2. Chunk by chunk in the order of time, the rest of each event, and its identity: each of a few
-   workers starts a journal each midnight, and counts from 1 in it.
+   workers starts a journal each midnight, and counts from 1 in it. Some opens, by chance, are left
+   out: a few more than were wanted had been drawn.
 3. Each month is merged, as ClickHouse does within two weeks of its end: the older parts are, the
    fewer it merges at a time, and what was made just now would count as new. Also the last one, of
    which a larger store would have more parts only for being made in more batches.
@@ -124,11 +125,16 @@ FROM
         {draws}[cityHash64({seed}, 'agent', person) % {weights} + 1] AS agent,
         multiIf(i = 2, 'cancelled', i < 10, 'sent', i < 30, 'open', 'click') AS kind
     FROM {database}.draft
-    WHERE ts >= fromUnixTimestamp64Milli({since} * 1000, 'UTC')
+    WHERE (i < 10 OR {chance} > {spare}) AND ts >= fromUnixTimestamp64Milli({since} * 1000, 'UTC')
         AND ts < fromUnixTimestamp64Milli({until} * 1000, 'UTC')
-    ORDER BY ts, n, i LIMIT {left}
+    ORDER BY ts, n, i
 )
 )
+"""
+#: Below which chance opens and clicks are left out, so that there are not too many events.
+_SPARE: Final = """
+SELECT max(chance) FROM (SELECT {chance} AS chance FROM {database}.draft WHERE i >= 10
+ORDER BY chance LIMIT greatest(toInt64((SELECT count() FROM {database}.draft)) - {events}, 0))
 """
 _TAKEN: Final = """
 INSERT INTO {database}.taken
@@ -185,7 +191,8 @@ class Generator:
             "database": database, "seed": plan.seed, "campaigns": plan.campaigns, "head": _HEAD,
             "days": plan.days, "begin": plan.end - plan.days * 86400, "end": plan.end,
             "people": _PEOPLE, "workers": _WORKERS, "themes": _THEMES, "mails": 1,
-            "languages": _LANGUAGES,
+            "languages": _LANGUAGES, "events": plan.events,
+            "chance": f"cityHash64({plan.seed}, 'spare', n, i)",
             "agents": f"[{', '.join(map(quote, agents))}]", "draws": draws, "weights": len(draws),
         }  # fmt: skip
         for purpose in ("c1", "c2", "c3", *(f"n{k}" for k in range(1, 7)), *_EVENT_CHANCES):
@@ -218,7 +225,7 @@ class Generator:
         self._say(f"months merged in {time.monotonic() - began:.0f} s")
 
     def _draft(self) -> None:
-        """Draw mails until there is enough, and a little more: the end cuts off what comes late."""
+        """Draw mails until there is enough, and a little more: what comes too late is cut off."""
         sample = min(self._plan.events, 1_000_000)
         self._names["mails"] = sample
         self._draw(0, sample)
@@ -235,10 +242,11 @@ class Generator:
 
     def _events(self, began: float) -> None:
         plan, done = self._plan, 0
+        self._names["spare"] = self._one(_SPARE)
         step = max(1, round(_CHUNK * plan.days / plan.events)) * 86400
         for since in range(plan.end - plan.days * 86400, plan.end, step):
             # The first recordings are made some minutes before the first day.
-            self._do(_EVENTS, since=since, until=since + step, left=plan.events - done)
+            self._do(_EVENTS, since=since, until=since + step)
             done = self._one("SELECT count() FROM {database}.events")
             rate = done / (time.monotonic() - began)
             self._say(f"made: {done:,} of {plan.events:,} events, {rate:,.0f} /s in all")
@@ -268,6 +276,8 @@ def main() -> None:
     parser.add_argument("--days", type=int, default=365)
     parser.add_argument("--seed", type=int, default=1)
     args = parser.parse_args()
+    if min(args.events, args.campaigns, args.days) < 1:
+        parser.error("--events, --campaigns and --days are 1 at least")
     if args.data:
         data_dir.prepare(args.data)
         client = open_embedded(store_path(args.data))
@@ -275,8 +285,12 @@ def main() -> None:
         settings = ConsumerSettings(clickhouse=args.clickhouse, database=args.database)
         client = connect(msgspec.structs.replace(settings, clickhouse_timeout=600.0))
     plan = Plan(args.events, args.campaigns, args.days, args.seed)
-    Generator(client, args.database, plan, lambda text: print(text, flush=True)).run()
-    client.close()
+    try:
+        Generator(client, args.database, plan, lambda text: print(text, flush=True)).run()
+    except RuntimeError as error:
+        parser.error(str(error))
+    finally:
+        client.close()
 
 
 if __name__ == "__main__":

@@ -65,7 +65,8 @@ class Master:
         try:
             if not self._options.headless:
                 raise UsageError("a run is made of its options: add --headless")
-            if not 1 <= self._options.rate * self._options.seconds < 1e9:
+            rate, seconds = self._options.rate, self._options.seconds
+            if not (min(rate, seconds) > 0 and 1 <= rate * seconds < 1e9):
                 raise UsageError("--rate times --seconds is less than one request, or no number")
             if self._options.mails < 0:
                 raise UsageError("--mails is less than none")
@@ -73,6 +74,9 @@ class Master:
         except (UsageError, SettingsError, Failure) as error:
             print(f"loadtest: {error}", file=sys.stderr)
             raise SystemExit(2) from None
+        except KeyboardInterrupt:
+            print("\nstopped while minting: nothing was asked", flush=True)
+            raise SystemExit(130) from None
         if begin is None:
             runner.register_message("done", self._done)
         environment.events.test_start.add_listener(self._start)

@@ -57,12 +57,13 @@ class Run:
 
     def orders(self, number: int, processes: int) -> dict[str, Any]:
         """What one of the processes has to do, as a message."""
+        mails = self.mails[number::processes]
         return {
             "scenario": self.scenario,
-            "rate": self.rate / processes,
+            "rate": self.rate * len(mails) / len(self.mails),
             "seconds": self.seconds,
             "seed": f"{self.name} {number}",
-            "mails": [list(mail) for mail in self.mails[number::processes]],
+            "mails": [list(mail) for mail in mails],
         }
 
     def keys(self, counts: Counter[str]) -> dict[Key, int]:

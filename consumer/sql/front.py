@@ -210,6 +210,8 @@ class _Front:
             if not question.text:
                 return web.Response(text="Ok.\n")
             answer = await self._in_turn(question, self._gate(request))
+        except ConnectionResetError:  # who asked is gone
+            return web.Response()
         except Exception as error:
             return _failure(error)
         headers = {

@@ -64,6 +64,8 @@ def main() -> None:
         "--traffic", choices=("keep_alive", "closing", "unique_agents"), default="keep_alive"
     )
     args = parser.parse_args()
+    if not args.seconds >= 1:
+        parser.error("--seconds is less than 1")
     with tempfile.TemporaryDirectory() as folder:
         turn, seen = sample(Path(folder), args.seconds, args.traffic)
         places = _places(seen)

@@ -4,6 +4,7 @@ The same worker with uvloop's transports, and with aiofastnet's if that is insta
 aiofastnet`; it is no part of the lock), driven as in (a) and (b) of `edge`, in turns.
 """
 
+import argparse
 import importlib.util
 import tempfile
 from contextlib import ExitStack
@@ -37,6 +38,7 @@ def _with(kind: str, home: Path, work: Workload, stack: ExitStack) -> Server:
 
 def main() -> None:
     """Entry point."""
+    argparse.ArgumentParser(description=__doc__).parse_args()
     table = Table("us of CPU a request, medians of 5", "keep-alive", "a new connection each")
     with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
         home = Path(folder)

@@ -54,8 +54,8 @@ def run(trial: Trial) -> None:
     grown = (max(sizes[len(sizes) // 2 :]) - max(sizes[: len(sizes) // 2 + 1])) / 2**20
     trial.hold(grown <= 8, f"the shipper grew by {grown:.0f} MiB")
     trial.row.notes.append(
-        f"{given // one_in} of {given} produce requests refused, {told:.0f} of them to the shipper; "
-        f"its memory {grown:+.1f} MiB"
+        f"{given // one_in} of {given} produce requests refused, of which the shipper saw "
+        f"{told:.0f}; its memory {grown:+.1f} MiB"
     )
     trial.recovered(line.caught_up(240), at_most=20)
     trial.settle(line, answered=0.9999)
