@@ -132,8 +132,8 @@ class Exchange:
             await asyncio.sleep(0)
 
     def _take(self, values: Iterable[bytes]) -> None:
-        """Entries of the topic: what is news goes into the file."""
-        news: dict[str, bytes] = {}
+        """Entries of the topic: what is news goes into the file, and is known when it is there."""
+        news: dict[str, Entry] = {}
         for value in values:
             try:
                 entry = self._sealer.open(value)
@@ -142,14 +142,15 @@ class Exchange:
                     "a record of %s is no opt-out of this ring", self._settings.optout_topic
                 )
                 continue
-            known = self._known.get(entry.recipient, -1)
+            newest = news.get(entry.recipient)
+            known = _rank(newest) if newest else self._known.get(entry.recipient, -1)
             if _rank(entry) > known:
-                self._known[entry.recipient] = _rank(entry)
-                news[entry.recipient] = self._sealer.seal(entry)
+                news[entry.recipient] = entry
             if _rank(entry) >= known:
                 self.waiting.discard(entry.recipient)
         if news:
-            append(self._path, b"".join(news.values()))
+            append(self._path, b"".join(map(self._sealer.seal, news.values())))
+            self._known |= {name: _rank(entry) for name, entry in news.items()}
 
     async def _send(self) -> None:
         while self.waiting:
