@@ -152,15 +152,17 @@ class Connection:
         passed: what is unread when a socket is closed may take the last answer along (RFC 9112,
         section 9.6). Whatever comes must be ignored.
         """
+        if self.eof or (self._unsent and self.transport is None):
+            self.close()
+            return
         try:
-            if self.eof or self._closing or self._unsent:
-                self.close()
-            elif self.transport is not None:
+            if self.transport is not None:
                 self.transport.write_eof()
             elif self._sock is not None:
                 self._sock.shutdown(socket.SHUT_WR)
         except OSError:  # the peer is gone
             self.close()
+            return
         asyncio.get_running_loop().call_later(_LINGER_SECONDS, self.close)
 
     def abort(self) -> None:

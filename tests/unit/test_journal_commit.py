@@ -16,6 +16,11 @@ from schemas.journal import directory, frame
 BODY = b'"n":1}\n'
 
 
+def fail(fd: int) -> None:
+    """A sync on a disk that fails."""
+    raise OSError(errno.EIO, "")
+
+
 @pytest.fixture
 def journal(tmp_path: Path) -> Journal:
     return Journal(tmp_path, directory.journal_id(1, bytes(8)), lambda: 1.0)
@@ -56,9 +61,6 @@ async def test_always_answers_after_the_sync(
 async def test_always_says_when_the_sync_failed(
     journal: Journal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail(fd: int) -> None:
-        raise OSError(errno.EIO, "")
-
     commit = GroupCommit(journal, "always", 1.0)
     with monkeypatch.context() as patched:
         patched.setattr(os, "fdatasync", fail)
@@ -75,13 +77,13 @@ async def test_always_says_so_to_all_that_a_failing_sync_covered(
     commit = GroupCommit(journal, "always", 1.0)
     runs, goes_on = threading.Event(), threading.Event()
 
-    def fail(fd: int) -> None:
+    def fail_late(fd: int) -> None:
         runs.set()
         goes_on.wait(10)
-        raise OSError(errno.EIO, "")
+        fail(fd)
 
     with monkeypatch.context() as patched:
-        patched.setattr(os, "fdatasync", fail)
+        patched.setattr(os, "fdatasync", fail_late)
         first = commit.record(BODY)
         while not runs.is_set():
             await asyncio.sleep(0.001)
@@ -99,9 +101,6 @@ async def test_always_says_so_where_a_failing_sync_covered_the_beginning(
     journal: Journal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Of a group of several blocks, between two of which an earlier one's sync fails."""
-
-    def fail(fd: int) -> None:
-        raise OSError(errno.EIO, "")
 
     class Bodies(list[bytes]):
         def __getitem__(self, at: Any) -> Any:
