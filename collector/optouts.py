@@ -43,15 +43,20 @@ def append(path: Path, lines: bytes) -> None:
             raise OSError(f"{path} is full ({MAX_BYTES >> 20} MiB)")
         if size and os.pread(file, 1, size - 1) != b"\n":
             lines = b"\n" + lines
-        while lines:
-            lines = lines[os.write(file, lines) :]
+        doubt = path.with_name(UNSURE)
+        doubted, failing = _is_of_now(doubt), False
+        doubt.write_bytes(_boot())  # first: a disk that refuses the sync may refuse this too
         try:
+            while lines:
+                lines = lines[os.write(file, lines) :]
+            failing = True
             os.fsync(file)
             if not size:
                 sync_directory(path.parent)
-        except OSError:
-            path.with_name(UNSURE).write_bytes(_boot())
-            raise
+            failing = False
+        finally:
+            if not (doubted or failing):
+                doubt.unlink()
     finally:
         os.close(file)
 
@@ -60,7 +65,6 @@ def is_sure(path: Path) -> bool:
     """Whether all that can be read of a file is on disk too: what a sync has failed for may never
     be, though it can be read until the machine stops. Waits for who is adding. Raises OSError.
     """
-    unsure = path.with_name(UNSURE)
     try:
         file = os.open(path, os.O_RDONLY)
     except FileNotFoundError:
@@ -68,9 +72,17 @@ def is_sure(path: Path) -> bool:
     try:
         fcntl.flock(file, fcntl.LOCK_EX)
         os.fsync(file)
-        return not unsure.exists() or unsure.read_bytes() != _boot()
+        return not _is_of_now(path.with_name(UNSURE))
     finally:
         os.close(file)
+
+
+def _is_of_now(doubt: Path) -> bool:
+    """Whether a sync has failed, or was killed, since the machine was started. Raises OSError."""
+    try:
+        return doubt.read_bytes() == _boot()
+    except FileNotFoundError:
+        return False
 
 
 def _boot() -> bytes:
