@@ -43,20 +43,15 @@ def append(path: Path, lines: bytes) -> None:
             raise OSError(f"{path} is full ({MAX_BYTES >> 20} MiB)")
         if size and os.pread(file, 1, size - 1) != b"\n":
             lines = b"\n" + lines
-        doubt = path.with_name(UNSURE)
-        doubted, failing = _is_of_now(doubt), False
-        doubt.write_bytes(_boot())  # first: a disk that refuses the sync may refuse this too
+        while lines:
+            lines = lines[os.write(file, lines) :]
         try:
-            while lines:
-                lines = lines[os.write(file, lines) :]
-            failing = True
             os.fsync(file)
             if not size:
                 sync_directory(path.parent)
-            failing = False
-        finally:
-            if not (doubted or failing):
-                doubt.unlink()
+        except OSError:
+            path.with_name(UNSURE).write_bytes(_boot())
+            raise
     finally:
         os.close(file)
 
@@ -65,6 +60,7 @@ def is_sure(path: Path) -> bool:
     """Whether all that can be read of a file is on disk too: what a sync has failed for may never
     be, though it can be read until the machine stops. Waits for who is adding. Raises OSError.
     """
+    unsure = path.with_name(UNSURE)
     try:
         file = os.open(path, os.O_RDONLY)
     except FileNotFoundError:
@@ -72,17 +68,9 @@ def is_sure(path: Path) -> bool:
     try:
         fcntl.flock(file, fcntl.LOCK_EX)
         os.fsync(file)
-        return not _is_of_now(path.with_name(UNSURE))
+        return not unsure.exists() or unsure.read_bytes() != _boot()
     finally:
         os.close(file)
-
-
-def _is_of_now(doubt: Path) -> bool:
-    """Whether a sync has failed, or was killed, since the machine was started. Raises OSError."""
-    try:
-        return doubt.read_bytes() == _boot()
-    except FileNotFoundError:
-        return False
 
 
 def _boot() -> bytes:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from collector import optout_compact, optout_index, optouts
 from collector.optouts import Optouts, append
-from schemas.optout import UNSURE, Entry, Sealer
+from schemas.optout import Entry, Sealer
 
 SECRET = bytes(range(32))
 NAMES = st.text(min_size=1, max_size=80).filter(lambda name: len(name.encode()) <= 255)
@@ -60,28 +60,6 @@ def test_what_a_sync_has_failed_for_is_not_sure_until_the_machine_starts_anew(
     assert not known(path).is_sure()
     monkeypatch.setattr(optouts, "_boot", lambda: b"another")
     assert known(path).is_sure()
-
-
-def test_nothing_is_added_where_a_failing_sync_could_not_be_told(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """It would be taken for kept when it is asked for again."""
-    path = tmp_path / "optouts"
-    put(path, "a")
-    (tmp_path / UNSURE).mkdir()
-    with pytest.raises(OSError, match="Is a directory"):
-        put(path, "b")
-    assert out_of(known(path)) == {"a"}
-    (tmp_path / UNSURE).rmdir()
-
-    def full(fd: int, data: bytes) -> int:
-        raise OSError(errno.ENOSPC, "")
-
-    with monkeypatch.context() as patched:
-        patched.setattr(os, "write", full)
-        with pytest.raises(OSError, match=r"\[Errno 28\]"):
-            put(path, "b")
-    assert known(path).is_sure(), "nothing was written that a sync could have failed for"
 
 
 @given(NAMES, st.booleans(), st.integers(0, (1 << 48) - 1))
