@@ -9,6 +9,7 @@ records as they are.
 import asyncio
 import contextlib
 import ctypes
+import gc
 import itertools
 import logging
 import socket
@@ -212,9 +213,11 @@ class Shipper:
 
 
 def _give_memory_back() -> None:
-    """What a session's records and producers took: glibc keeps some 14 MB of it otherwise, in
-    pieces, which are added to until they suit any session.
+    """What a session's records and producers took. Producers are in cycles that would be kept for
+    many sessions, and glibc keeps what they leave, in pieces: without either it was 40 MB more
+    after eleven sessions at 2 s of latency.
     """
+    gc.collect()
     with contextlib.suppress(OSError, AttributeError):  # other C libraries have none
         ctypes.CDLL(None).malloc_trim(0)
 
