@@ -214,8 +214,8 @@ class Shipper:
 
 def _give_memory_back() -> None:
     """What a session's records and producers took. Some of it is in cycles, which would be kept
-    for many sessions, and glibc keeps what they leave, in pieces: without either it was 40 MB more
-    after eleven sessions at 2 s of latency.
+    for many sessions, and glibc keeps what they leave, in pieces. Without the first it was 40 MB
+    more after eleven sessions at 2 s of latency.
     """
     gc.collect()
     with contextlib.suppress(OSError, AttributeError):  # other C libraries have none
