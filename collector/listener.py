@@ -6,10 +6,11 @@ a callback for each. The kernel is told to wake us only when a new connection ha
 (TCP_DEFER_ACCEPT): its first request is read at once, and if it is the only one the connection is
 closed before it was polled at all.
 
-After a turn of one or two requests the process rests for a moment, so that the next turn has more:
-a request that comes alone, to cold caches, costs three times what each of sixteen does. What that
-adds to an answer is far below what a network does. Where there is much to do nobody rests: each
-turn is followed by the next at once, and only then do the loop's other tasks have theirs.
+A request that comes alone, to cold caches, costs three times what each of ten does. So where some
+thousands come a second, but too few to come together by themselves, the sockets are not polled but
+looked at every millisecond, as network cards coalesce their interrupts. What that adds to an answer
+is below what a network does. At lower rates it would gain nothing; at higher ones each turn is
+followed by the next at once, and after some of these the loop's other tasks have theirs.
 """
 
 import asyncio
@@ -40,12 +41,12 @@ _MOST_DESCRIPTORS: Final = 1 << 16
 #: How long to wait when there are no descriptors left but those for the journal, and its like.
 _PAUSE_SECONDS: Final = 0.2
 _SPARE_DESCRIPTORS: Final = 32
-#: A turn of fewer requests is followed by a rest of so many seconds, unless of late (counted by so
-#: many) there were more requests a second than that.
-_FEW: Final = 3
-_REST_SECONDS: Final = 150e-6
-_COUNTED: Final = 64
-_MANY: Final = 20_000.0
+#: Between turns is a rest of so many seconds, where more than the lower and less than the higher
+#: number of requests came a second, counted over so many seconds.
+_REST_SECONDS: Final = 1e-3
+_SOME: Final = 2_000.0
+_MANY: Final = 12_000.0
+_COUNTED_SECONDS: Final = 0.01
 
 
 class Listener:
@@ -64,7 +65,7 @@ class Listener:
         self._closed = False
         self._most = resource.getrlimit(resource.RLIMIT_NOFILE)[0] - _SPARE_DESCRIPTORS
         self._crowded = False
-        self._rests = True
+        self._rests = False
         self._taken = 0
         self._counted_at = time.perf_counter()
         sock.setblocking(False)
@@ -90,14 +91,33 @@ class Listener:
             self._polled.epoll.register(self._fd, select.EPOLLIN)
 
     def _turn(self) -> None:
-        for _ in range(_TURNS):
-            events = self._polled.epoll.poll(0, _READ_AT_ONCE)
-            if not events:
-                return
-            taken = self._serve(events)
-            self._count(taken)
-            if 0 < taken < _FEW and self._rests:
-                select.select((), (), (), _REST_SECONDS)  # time.sleep fails under libfaketime
+        try:
+            for _ in range(_TURNS):
+                events = self._polled.epoll.poll(0, _READ_AT_ONCE)
+                if not events:
+                    break
+                self._taken += self._serve(events)
+        finally:  # whatever failed
+            self._await_turn()
+
+    def _await_turn(self) -> None:
+        rested, rests = self._rests, self._gathers()
+        self._rests = rests
+        if rests:
+            self._loop.call_later(_REST_SECONDS, self._turn)
+        if rests and not rested:
+            self._loop.remove_reader(self._polled.epoll)
+        elif rested and not rests:
+            self._loop.add_reader(self._polled.epoll, self._turn)
+
+    def _gathers(self) -> bool:
+        """Whether so many come that a rest gathers some, but too few to gather by themselves."""
+        now = time.perf_counter()
+        seconds = now - self._counted_at
+        if seconds < _COUNTED_SECONDS:
+            return self._rests
+        taken, self._taken, self._counted_at = self._taken, 0, now
+        return _SOME < taken / seconds < _MANY
 
     def _serve(self, events: list[tuple[int, int]]) -> int:
         """Read, take and answer; of how many reads it was."""
@@ -115,13 +135,6 @@ class Listener:
             if not connection.queued:  # or its answer waits for a sync
                 connection.resume_reading()
         return taken
-
-    def _count(self, taken: int) -> None:
-        self._taken += taken
-        if self._taken >= _COUNTED:
-            now = time.perf_counter()
-            self._rests = self._taken < (now - self._counted_at) * _MANY
-            self._taken, self._counted_at = 0, now
 
     def _pause(self, why: str) -> None:
         log.error("no connection can be accepted: %s", why)

@@ -81,10 +81,9 @@ class Plain:
                 break
         else:
             return NOT_PLAIN
-        end = data.find(_END)
-        if end < 0:
+        head, found, block = data.partition(_END)
+        if not found:
             return NOT_PLAIN
-        block = data[end + len(_END) :]
         block, forwarded = _cut(block, self._forwarded)
         referer, values, known = b"", forwarded, None
         if self._whole:
@@ -101,7 +100,7 @@ class Plain:
         if known is None or len(data) > MAX_REQUEST or not _may_be(values):
             return self._study(data, len(start))
         return (
-            data[len(start) : end],
+            head[len(start) :],
             _text(forwarded) if forwarded else "",
             _text(referer) if referer else "",
             known[0],
@@ -178,13 +177,15 @@ def _may_be(values: bytes) -> bool:
 def _cut(block: bytes, start: bytes) -> tuple[bytes, bytes]:
     """A block without the line that begins with `start` (and with the line end before it), and
     that line's value; as it is, and b"", where there is none.
+
+    The last such line: the search from the end looks for a line end, of which there are few, the
+    one from the start for a space, and so takes twice as long.
     """
-    at = block.find(start)
-    if at < 0:
+    before, found, behind = block.rpartition(start)
+    if not found:
         return block, b""
-    behind = at + len(start)
-    end = block.find(b"\r\n", behind)
+    value, _, after = behind.partition(b"\r\n")
     # A line behind the block's end would leave the same bytes as one in it.
-    if not 0 <= end <= len(block) - 4:
+    if len(after) < 2:
         return block, b""
-    return block[:at] + block[end:], block[behind:end]
+    return before + b"\r\n" + after, value

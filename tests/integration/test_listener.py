@@ -213,6 +213,29 @@ async def test_answers_that_the_kernel_does_not_take_at_once(edge: Edge, last: b
     assert edge.recorded() == count + bool(last)
 
 
+async def test_a_listener_that_rests_answers_and_wakes_again(edge: Edge) -> None:
+    reader, writer = await edge.connect()
+
+    async def ask() -> None:
+        writer.write(HEAD % edge.path)
+        await pixels(reader, 1)
+
+    for _ in range(20):  # until the machine lets it: it rests for 10 ms at least
+        edge.listener._taken, edge.listener._counted_at = 200, time.perf_counter() - 0.02
+        await ask()
+        if edge.listener._rests:
+            break
+    assert edge.listener._rests
+    await ask()
+    for _ in range(100):
+        await asyncio.sleep(0.02)
+        if not edge.listener._rests:
+            break
+    assert not edge.listener._rests
+    await ask()
+    writer.close()
+
+
 async def test_no_descriptors_left_is_a_pause(edge: Edge) -> None:
     real = edge.listener._accept_one
 
