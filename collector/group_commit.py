@@ -2,15 +2,20 @@
 
 import asyncio
 import contextlib
+import math
 import os
 import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Literal
+from typing import Final, Literal
 
 from collector.journal import Journal
 
 Sync = Literal["interval", "always", "never"]
+#: How often is looked what there is to sync, and how much does not wait for its interval: to sync
+#: ten megabytes at once keeps a worker from its core for milliseconds.
+_STEP_SECONDS: Final = 0.05
+_MUCH: Final = 1 << 20
 
 
 class GroupCommit:
@@ -90,12 +95,16 @@ class GroupCommit:
 
     async def run(self) -> None:
         """Sync and maintain the journal until cancelled."""
-        step = min(self._sync_seconds, 1.0)
-        since_maintained = 0.0
+        steps = math.ceil(self._sync_seconds / _STEP_SECONDS)
+        step = self._sync_seconds / steps
+        waited, since_maintained = 0, 0.0
         while True:
             await asyncio.sleep(step)
-            if self._sync != "never":
-                await self._fdatasync()
+            waited += 1
+            if waited >= steps or self.journal.pending_bytes >= _MUCH:
+                waited = 0
+                if self._sync != "never":
+                    await self._fdatasync()
             since_maintained += step
             if since_maintained >= 1.0:
                 since_maintained = 0.0

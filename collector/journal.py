@@ -60,6 +60,7 @@ class Journal:
         self._unsynced: list[int] = []  # descriptors of segments that were left
         self._suspect = -1  # the one that `sync`, in its thread, wants left
         self._dirty = False
+        self.pending_bytes = 0  # written since the last sync began
         self._sync_fails = False
         self._closed = False
         self._lock = -1
@@ -128,6 +129,7 @@ class Journal:
             return "full"
         self._size += done
         self.used += done
+        self.pending_bytes += done
         self._dirty = True
         return None
 
@@ -210,6 +212,7 @@ class Journal:
         if not self._dirty:
             return
         self._dirty = False
+        self.pending_bytes = 0
         current = self._fd  # first: what is left meanwhile is then among the others
         left = [self._unsynced.pop() for _ in range(len(self._unsynced))]
         if current in left:

@@ -40,8 +40,9 @@ from schemas.files import write_whole
 
 SECTION: Final = "Store"
 _RUNS: Final = 9
-#: Pairs of what both sizes are compared in.
-_MANY: Final = 45
+#: Pairs of what both sizes are compared in, of each of so many starts.
+_MANY: Final = 15
+_STARTS: Final = 5
 #: How much slower a campaign of the same size may be in the large store.
 _SLOWER: Final = 1.1
 #: Seconds: how old the tallies are.
@@ -155,23 +156,22 @@ def _child(step: str, home: Path, events: int, campaigns: int) -> dict[str, Any]
 
 
 def _compared(homes: Mapping[int, Path], runs: int) -> dict[str, list[float]]:
-    """How many times as long the second store takes for a question as the first, asked in turns."""
+    """How many times as long the second store takes for a question as the first, asked in turns, of
+    fresh processes a few times: two differ by some percent for as long as they run.
+    """
     typical = [what for what, _, whose, _ in _QUESTIONS if whose == "typical"]
     ratios: dict[str, list[float]] = {what: [] for what in typical}
-    with ExitStack() as stack:
-        askers = [
-            stack.enter_context(
-                subprocess.Popen(
-                    _argv("turns", home, events, 0), text=True, stdin=PIPE, stdout=PIPE
-                )
-            )
-            for events, home in homes.items()
-        ]
-        for run in range(1 + runs):
-            for what in typical:
-                small, large = (_asked(asker, what) for asker in askers)
-                if run:  # the first is on cold caches
-                    ratios[what].append(large / small)
+    for _ in range(_STARTS):
+        with ExitStack() as stack:
+            askers = [
+                stack.enter_context(subprocess.Popen(argv, text=True, stdin=PIPE, stdout=PIPE))
+                for argv in (_argv("turns", home, events, 0) for events, home in homes.items())
+            ]
+            for run in range(1 + runs):
+                for what in typical:
+                    small, large = (_asked(asker, what) for asker in askers)
+                    if run:  # the first is on cold caches
+                        ratios[what].append(large / small)
     return ratios
 
 

@@ -143,3 +143,18 @@ async def test_what_is_queued_is_written_at_the_end(journal: Journal) -> None:
     assert stored.result()
     assert directory.end_seq(journal.path) == 2
     assert directory.is_sealed(journal.path)
+
+
+async def test_much_does_not_wait_for_its_interval(journal: Journal) -> None:
+    """All of ten seconds at once would keep the worker from its core for a tenth of one."""
+    commit = GroupCommit(journal, "interval", 60.0)
+    running = asyncio.create_task(commit.run())
+    assert await commit.record(BODY)
+    await asyncio.sleep(0.2)
+    assert journal.pending_bytes > 0
+    commit.write([BODY] * (2 * (1 << 20) // len(BODY)))
+    async with asyncio.timeout(30):
+        while journal.pending_bytes:
+            await asyncio.sleep(0.01)
+    running.cancel()
+    await commit.close()
