@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import math
 import os
 import threading
 from collections.abc import Sequence
@@ -95,19 +94,16 @@ class GroupCommit:
 
     async def run(self) -> None:
         """Sync and maintain the journal until cancelled."""
-        steps = math.ceil(self._sync_seconds / _STEP_SECONDS)
-        step = self._sync_seconds / steps
-        waited, since_maintained = 0, 0.0
+        now = asyncio.get_running_loop().time
+        due, maintained = now() + self._sync_seconds, now()
         while True:
-            await asyncio.sleep(step)
-            waited += 1
-            if waited >= steps or self.journal.pending_bytes >= _MUCH:
-                waited = 0
+            await asyncio.sleep(min(_STEP_SECONDS, max(0.0, due - now())))
+            if now() >= due or self.journal.pending_bytes >= _MUCH:
                 if self._sync != "never":
                     await self._fdatasync()
-            since_maintained += step
-            if since_maintained >= 1.0:
-                since_maintained = 0.0
+                due = now() + self._sync_seconds
+            if now() >= maintained + 1.0:
+                maintained = now()
                 with contextlib.suppress(OSError):
                     self.journal.maintain()
 
