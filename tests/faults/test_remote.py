@@ -266,7 +266,9 @@ async def test_poison_is_set_aside_and_blocks_nothing(
         assert raw == bad[: 64 << 10].decode("utf-8", "replace")
         assert reason
         assert expected in reason, (raw[:200], reason)
-    assert consumer.metric("heliograph_consumer_dead_letters_total") == len(dead)
+    # It counts them once it knows that they are in.
+    letters_total = "heliograph_consumer_dead_letters_total"
+    await until(lambda: consumer.metric(letters_total) == len(dead), 10)
     assert consumer.ask("/readyz")[0] == 200
     assert_counts(client(url), name)
 
