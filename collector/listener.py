@@ -111,7 +111,9 @@ class Listener:
             self._loop.add_reader(self._polled.epoll, self._turn)
 
     def _gathers(self) -> bool:
-        """Whether so many come that a rest gathers some, but too few to gather by themselves."""
+        """Whether so many come that a rest gathers some, but too few to gather by themselves: as it
+        was in the last window, which ends here when it is over.
+        """
         now = time.perf_counter()
         seconds = now - self._counted_at
         if seconds < _COUNTED_SECONDS:
