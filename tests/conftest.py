@@ -1,5 +1,8 @@
 """Fixtures every test may ask for."""
 
+import faulthandler
+import sys
+
 import pytest
 from hypothesis import HealthCheck, settings
 
@@ -18,3 +21,8 @@ def pytest_configure() -> None:
     """What is tested is what is written."""
     if older := stale():
         raise pytest.UsageError(f"compiled before these changed, `make install`: {older}")
+
+
+def pytest_unconfigure() -> None:
+    """A thread that a failed test has left would keep this process, and CI, for ever."""
+    faulthandler.dump_traceback_later(60, exit=True, file=sys.__stderr__)

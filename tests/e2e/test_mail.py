@@ -19,7 +19,7 @@ import pytest
 from aiosmtpd.controller import Controller
 from playwright.async_api import Page, async_playwright
 
-from tests.e2e.line import Lines, ask, rows, wait_for
+from tests.e2e.line import Lines, ask, hits, rows, wait_for
 from tests.ports import free_port
 from tests.services import missing
 
@@ -81,9 +81,11 @@ def shop() -> Iterator[str]:
         def log_message(self, *_: object) -> None: ...
 
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Page) as server:
-        threading.Thread(target=server.serve_forever).start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}"
+        finally:
+            server.shutdown()
 
 
 def send(port: int, recipient: str, html: str) -> None:
@@ -141,7 +143,7 @@ async def test_an_open_and_a_click_are_counted(lines: Lines, tmp_path: Path) -> 
             await page.goto(opened.as_uri(), wait_until="networkidle")
             size = "i => [i.complete, i.naturalWidth, i.naturalHeight]"
             assert await page.locator("img").evaluate(size) == [True, 1, 1]
-            await asyncio.to_thread(wait_for, lambda: _campaign(data)["hits"] == 1)
+            await asyncio.to_thread(wait_for, lambda: hits(data, "spring") == 1)
             opened.write_text(mailbox.html("bob@example.net"))
             await page.goto(opened.as_uri(), wait_until="networkidle")
             await page.click("#offer")

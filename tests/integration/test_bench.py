@@ -129,10 +129,12 @@ def stalling(seconds: float) -> Iterator[int]:
     thread = threading.Thread(target=loop.run_until_complete, args=(run(),))
     thread.start()
     started.wait(30)
-    yield told[0]
-    loop.call_soon_threadsafe(ended.set)
-    thread.join()
-    loop.close()
+    try:
+        yield told[0]
+    finally:
+        loop.call_soon_threadsafe(ended.set)
+        thread.join()
+        loop.close()
 
 
 def test_a_stall_shows_in_every_request_that_was_due_in_it() -> None:

@@ -67,9 +67,11 @@ async def edge_of(data: Path, **more: Any) -> AsyncIterator[Edge]:
     await runner.setup()
     with socket.create_server(("127.0.0.1", 0)) as sock:
         await web.SockSite(runner, sock).start()
-        yield Edge(worker, sock.getsockname()[1])
-        await runner.cleanup()
-        await worker.commit.close()
+        try:
+            yield Edge(worker, sock.getsockname()[1])
+        finally:
+            await runner.cleanup()
+            await worker.commit.close()
 
 
 @pytest.fixture
