@@ -22,7 +22,7 @@ from schemas.event import PREFETCH_HEADERS
 
 #: A longer request is left to aiohttp, with all questions of limits.
 MAX_REQUEST: Final = 8000
-_END: Final = b".gif HTTP/1.1"  # and then a block, which begins with a line end
+_END: Final = ".gif HTTP/1.1"  # and then a block, which begins with a line end
 #: What a field's value may hold (RFC 9110, section 5.5).
 _IN_VALUE: Final = bytes({9, *range(0x20, 0x7F), *range(0x80, 0x100)})
 #: Fields that mean something here.
@@ -35,7 +35,7 @@ _NOT_PLAIN: Final = {
     "content-length", "transfer-encoding", "content-encoding", "expect", "upgrade", "trailer", "te",
 }  # fmt: skip
 #: Lines whose values are read each time: they are cut out, or their block is not remembered.
-_EACH_ITS_OWN: Final = (b"\nreferer:", b"\nx-forwarded-for:")
+_EACH_ITS_OWN: Final = ("\nreferer:", "\nx-forwarded-for:")
 _MOST_KNOWN: Final = 4096
 _LONGEST_KNOWN: Final = 2048
 #: Lines of one name, all different, after which it is cut out; and how many names may be.
@@ -55,7 +55,7 @@ class Line(NamedTuple):
 
     name: str
     value: str
-    start: bytes
+    start: str
 
 
 class Plain:
@@ -63,15 +63,15 @@ class Plain:
 
     def __init__(self, prefixes: Sequence[str]) -> None:
         self._starts = tuple(f"GET {prefix}/o/".encode() for prefix in prefixes)
-        self._forwarded = b"\r\nX-Forwarded-For: "  # as they were spelled last
-        self._referer = b"\r\nReferer: "
+        self._forwarded = "\r\nX-Forwarded-For: "  # as they were spelled last
+        self._referer = "\r\nReferer: "
         self._forget()
 
     def _forget(self) -> None:
-        self._known: dict[bytes, tuple[Client, bool]] = {}
+        self._known: dict[str, tuple[Client, bool]] = {}
         self._lines: dict[bytes, Line] = {}
-        self._new: Counter[bytes] = Counter()
-        self._cuts: list[bytes] = []
+        self._new: Counter[str] = Counter()
+        self._cuts: list[str] = []
         self._whole = True  # the last had nothing more to be cut: the next may be known as it is
 
     def read(self, data: bytes) -> Request:
@@ -81,26 +81,29 @@ class Plain:
                 break
         else:
             return NOT_PLAIN
-        head, found, block = data.partition(_END)
+        # As text, byte for byte: compiled code searches and cuts texts faster than bytes.
+        head, found, block = data.decode("latin-1").partition(_END)
         if not found:
             return NOT_PLAIN
         block, forwarded = _cut(block, self._forwarded)
-        referer, values, known = b"", forwarded, None
+        referer, good, known = "", _may_be(forwarded), None
         if self._whole:
             known = self._known.get(block)  # none that is known has a line of those that follow
         if known is None:
             size = len(block)
-            block, referer = _cut(block, self._referer)
-            values += referer
             for cut in self._cuts:
                 block, value = _cut(block, cut)
-                values += value
+                good = good and _may_be(value)
             known = self._known.get(block)
+            if known is None:
+                block, referer = _cut(block, self._referer)
+                good = good and _may_be(referer)
+                known = self._known.get(block)
             self._whole = len(block) == size
-        if known is None or len(data) > MAX_REQUEST or not _may_be(values):
+        if known is None or len(data) > MAX_REQUEST or not good:
             return self._study(data, len(start))
         return (
-            head[len(start) :],
+            data[len(start) : len(head)],
             _text(forwarded) if forwarded else "",
             _text(referer) if referer else "",
             known[0],
@@ -112,7 +115,7 @@ class Plain:
         """Read line by line; remember what was found plain."""
         if max(len(self._known), len(self._lines), len(self._new)) >= _MOST_KNOWN:
             self._forget()
-        end = data.find(_END + b"\r\n")
+        end = data.find(_END.encode() + b"\r\n")
         blank = data.find(b"\r\n\r\n", end)
         # No line is no Host; and compiled code refuses a slice that ends before it begins.
         if end < 0 or blank <= end + len(_END) or blank + 4 > MAX_REQUEST:
@@ -130,7 +133,7 @@ class Plain:
         if options not in ("keep-alive", "close") or not good_host(host):
             return NOT_PLAIN
         client, close = Client("GET", fields), options == "close"
-        self._remember(data[end + len(_END) :], client, close)
+        self._remember(data[end + len(_END) :].decode("latin-1"), client, close)
         token = data[start:end]
         forwarded, referer = fields.get("x-forwarded-for", ""), fields.get("referer", "")
         return token, forwarded, referer, client, close, len(data)
@@ -142,7 +145,7 @@ class Plain:
         name = found[1].decode().lower()
         if name in _NOT_PLAIN:
             return None
-        line = Line(name, _text(found[2]), b"\r\n%b: " % found[1])
+        line = Line(name, _text(found[2].decode("latin-1")), f"\r\n{found[1].decode()}: ")
         if name == "x-forwarded-for":
             self._forwarded = line.start
         elif name == "referer":
@@ -152,7 +155,7 @@ class Plain:
             self._new[line.start] += name not in _MEANT
         return line
 
-    def _remember(self, block: bytes, client: Client, close: bool) -> None:
+    def _remember(self, block: str, client: Client, close: bool) -> None:
         for start, times in self._new.items():
             if times >= _ALWAYS_NEW and len(self._cuts) < _MOST_CUT:
                 self._cuts.append(start)
@@ -165,27 +168,32 @@ class Plain:
             self._known[block] = client, close
 
 
-def _text(value: bytes) -> str:
-    return value.strip(b" \t").decode("utf-8", "surrogateescape")
+def _text(value: str) -> str:
+    """A field's value as aiohttp reads it."""
+    bare = value.strip(" \t")
+    return bare if bare.isascii() else bare.encode("latin-1").decode("utf-8", "surrogateescape")
 
 
-def _may_be(values: bytes) -> bool:
-    """Whether all bytes may stand in a field's value. The first look is enough for nearly all."""
-    return values.decode("latin-1").isprintable() or not values.translate(None, _IN_VALUE)
+def _may_be(value: str) -> bool:
+    """Whether all bytes may stand in a field's value. The first looks are enough for nearly all."""
+    if value.isalnum() or value.isprintable():
+        return True
+    return not value.encode("latin-1").translate(None, _IN_VALUE)
 
 
-def _cut(block: bytes, start: bytes) -> tuple[bytes, bytes]:
+def _cut(block: str, start: str) -> tuple[str, str]:
     """A block without the line that begins with `start` (and with the line end before it), and
-    that line's value; as it is, and b"", where there is none.
+    that line's value; as it is, and "", where there is none.
 
     The last such line: the search from the end looks for a line end, of which there are few, the
     one from the start for a space, and so takes twice as long.
     """
-    before, found, behind = block.rpartition(start)
-    if not found:
-        return block, b""
-    value, _, after = behind.partition(b"\r\n")
+    at = block.rfind(start)
+    if at < 0:
+        return block, ""
+    begin = at + len(start)
+    end = block.find("\r\n", begin)
     # A line behind the block's end would leave the same bytes as one in it.
-    if len(after) < 2:
-        return block, b""
-    return before + b"\r\n" + after, value
+    if end < 0 or len(block) < end + 4:
+        return block, ""
+    return block[:at] + block[end:], block[begin:end]

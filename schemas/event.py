@@ -115,24 +115,17 @@ def hit(
     others: see `hit_start`, `send_part` and `client_part`. Recipient and link come from a token,
     which bounds them, and the address is one.
     """
-    return b"".join(
-        (
-            start,
-            str(sent_at).encode(),
-            b',"recipient":',
-            _dumps(recipient),
-            b',"message_id":"","address":"',
-            address.encode(),
-            b'","referer":%b,"key_id":"' % _dumps(clean(referer, 512)) if referer else _NONE,
-            key_id.encode(),
-            b'","link":%b,' % _dumps(link) if link else b'","link":"",',
-            send,
-            client,
-        )
+    return b'%b%d,"recipient":%b,"message_id":"","address":"%b","referer":%b,"key_id":"%b%b%b%b' % (
+        start,
+        sent_at,
+        _dumps(recipient),
+        address.encode(),
+        _dumps(clean(referer, 512)) if referer else b'""',
+        key_id.encode(),
+        b'","link":%b,' % _dumps(link) if link else b'","link":"",',
+        send,
+        client,
     )
-
-
-_NONE: Final = b'","referer":"","key_id":"'
 
 
 def event(

@@ -164,7 +164,8 @@ def unpack(purpose: Purpose, payload: bytes) -> Fields:
         raise TokenError("content") from None
     if link_at > len(payload) or (purpose != "click" and link_at < len(payload)):
         raise TokenError("content")
-    return campaign, send, recipient, int.from_bytes(payload[1:5], "big"), mode, link
+    sent_at = payload[1] << 24 | payload[2] << 16 | payload[3] << 8 | payload[4]
+    return campaign, send, recipient, sent_at, mode, link
 
 
 def encode64(raw: bytes) -> str:
@@ -176,7 +177,7 @@ def decode64(text: bytes) -> bytes:
     """The inverse of `encode64`; TokenError("malformed") on every text it would not write."""
     left = len(text) % 4
     try:
-        raw: bytes = _decode(b'"' + text.translate(_TO_STANDARD) + _CLOSE[left])
+        raw: bytes = _decode(b'"%b%b' % (text.translate(_TO_STANDARD), _CLOSE[left]))
     except msgspec.MsgspecError:
         raise TokenError("malformed") from None
     if left and text[-1] not in _ENDS[left]:
