@@ -23,6 +23,23 @@ def pytest_configure() -> None:
         raise pytest.UsageError(f"compiled before these changed, `make install`: {older}")
 
 
+_dead: list[object] = []
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: object, error: object) -> None:
+    """One of the processes that share the tests has ended: with an error if it died."""
+    if error:
+        _dead.append(node)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """What it was to run has not run, so no second chance of those that failed makes up for it."""
+    if _dead:
+        session.exitstatus = pytest.ExitCode.INTERNAL_ERROR
+
+
 def pytest_unconfigure() -> None:
     """A thread that a failed test has left would keep this process, and CI, for ever."""
     faulthandler.dump_traceback_later(60, exit=True, file=sys.__stderr__)
