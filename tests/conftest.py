@@ -2,8 +2,10 @@
 
 import faulthandler
 import sys
+from collections.abc import Iterator
 
 import pytest
+from _pytest.faulthandler import fault_handler_stderr_fd_key
 from hypothesis import HealthCheck, settings
 
 from heliograph.compiled import stale
@@ -40,6 +42,18 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
         session.exitstatus = pytest.ExitCode.INTERNAL_ERROR
 
 
-def pytest_unconfigure() -> None:
-    """A thread that a failed test has left would keep this process, and CI, for ever."""
-    faulthandler.dump_traceback_later(60, exit=True, file=sys.__stderr__)
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_teardown(item: pytest.Item) -> Iterator[None]:
+    """pytest ends no test that hangs once it has failed: what it leaves may hang too."""
+    seconds = float(item.config.getini("faulthandler_timeout"))
+    out = item.config.stash[fault_handler_stderr_fd_key]
+    faulthandler.dump_traceback_later(seconds, exit=True, file=out)
+    yield
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """A thread that a failed test has left would keep this process, and CI, for ever. (Of those
+    that share the tests the first one sees to the others.)
+    """
+    if not hasattr(config, "workerinput"):
+        faulthandler.dump_traceback_later(60, exit=True, file=sys.__stderr__)

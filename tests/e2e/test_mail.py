@@ -150,7 +150,8 @@ async def test_an_open_and_a_click_are_counted(lines: Lines, tmp_path: Path) -> 
             await page.wait_for_url(offer)
             assert await page.title() == "/offer?a=1&b=%2F"
 
-    await asyncio.to_thread(wait_for, lambda: _campaign(data)["clicks"] == 1)
+    for kind, count in {"sends": 3, "clicks": 1}.items():
+        await asyncio.to_thread(wait_for, lambda k=kind, n=count: _campaign(data)[k] == n)
     spring = _campaign(data)
     print(spring)
     assert spring.items() >= {

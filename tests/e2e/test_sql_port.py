@@ -28,6 +28,8 @@ def up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
     found.open()
     found.open()
     wait_for(lambda: found.hits() == 2)
+    everything = ("sql", "SELECT count() AS n FROM events", "--data", found.data)
+    wait_for(lambda: rows(*everything)[0]["n"] == 3)  # and the send
     yield found
     assert found.stop()[0] == 0
     lines.close()
