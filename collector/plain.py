@@ -142,10 +142,11 @@ class Plain:
         found = FIELD.fullmatch(text + b"\r\n")
         if found is None:
             return None
-        name = found[1].decode().lower()
+        spelled, value = found[1].decode(), found[2].decode("latin-1")
+        name = spelled.lower()
         if name in _NOT_PLAIN:
             return None
-        line = Line(name, _text(found[2].decode("latin-1")), f"\r\n{found[1].decode()}: ")
+        line = Line(name, _text(value), f"\r\n{spelled}: ")
         if name == "x-forwarded-for":
             self._forwarded = line.start
         elif name == "referer":

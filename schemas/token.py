@@ -164,6 +164,7 @@ def unpack(purpose: Purpose, payload: bytes) -> Fields:
         raise TokenError("content") from None
     if link_at > len(payload) or (purpose != "click" and link_at < len(payload)):
         raise TokenError("content")
+    # Compiled code calls int.from_bytes as Python does, but shifts by itself.
     sent_at = payload[1] << 24 | payload[2] << 16 | payload[3] << 8 | payload[4]
     return campaign, send, recipient, sent_at, mode, link
 
